@@ -1,0 +1,41 @@
+"""Readers of files, one function by file suffix: bytes in, a Document out.
+
+To add a format, write ``load(data, document_id) -> Document`` in a module of its own and name it
+in ``LOADERS``. A loader raises LoadFailed with one sentence that says what is wrong with the file
+and what to do; it never guesses its way around damage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import PurePosixPath
+
+from forumqa.loaders import markdown, plain
+from forumqa.schema import Document, LoadFailed
+
+LOADERS: dict[str, Callable[[bytes, str], Document]] = {
+    ".txt": plain.load,
+    ".md": markdown.load,
+    ".markdown": markdown.load,
+}
+# Raised whenever a loader reads some file differently than before, so that rebuilds read it anew.
+LOADERS_VERSION = 1
+# An article is a few kilobytes; a file over this is a mistake (a database dump, a log).
+MAX_BYTES = 50 * 1024 * 1024
+
+
+def load(data: bytes, document_id: str) -> Document:
+    """Return the document in ``data``, read as its suffix says. Raises LoadFailed."""
+    suffix = PurePosixPath(document_id).suffix.lower()
+    if suffix not in LOADERS:
+        raise LoadFailed(f"the format {suffix or 'without a suffix'} is not read; save it as .txt")
+    if len(data) > MAX_BYTES:
+        raise LoadFailed(
+            f"the file is larger than {MAX_BYTES // 2**20} MiB; split it or leave it out"
+        )
+    if not data.strip():
+        raise LoadFailed("the file is empty; add text or delete it")
+    document = LOADERS[suffix](data, document_id)
+    if not any(ch.isalnum() for ch in document.text):
+        raise LoadFailed("the file holds no text; add some or delete it")
+    return document

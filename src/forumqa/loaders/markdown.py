@@ -1,0 +1,105 @@
+"""Markdown with optional YAML front matter, to plain text with headings.
+
+Mark-up is resolved by markdown-it, so that a quote reads as the page does: no asterisks, link
+targets or table pipes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from forumqa import text as tx
+from forumqa.loaders.plain import decode, file_title
+from forumqa.schema import Document, LoadFailed, Section
+
+
+def load(data: bytes, document_id: str) -> Document:
+    matter, body = _front_matter(decode(data))
+    blocks = list(_blocks(MarkdownIt("commonmark").enable("table").parse(body)))
+    title = str(matter.get("title") or "")
+    if not title and blocks and blocks[0][0] == "h1":
+        title = blocks[0][1]
+    parts: list[str] = []
+    sections: list[Section] = []
+    at = 0
+    for kind, content in blocks:
+        if kind == "h1" and content == title and not parts:
+            continue
+        if kind.startswith("h"):
+            sections.append(Section(start=at, heading=content))
+        parts.append(content)
+        at += len(content) + 2
+    text = "\n\n".join(parts)
+    return Document(
+        id=document_id,
+        title=tx.normalize(title) or file_title(document_id),
+        text=text,
+        source=str(matter.get("source") or document_id),
+        date=str(matter.get("date") or ""),
+        language=str(matter.get("language") or tx.language_of(text)),
+        sections=tuple(sections),
+    )
+
+
+def _front_matter(text: str) -> tuple[dict[str, Any], str]:
+    lines = text.lstrip("\n").split("\n")
+    if not lines or lines[0].strip() != "---":
+        return {}, text
+    for i, line in enumerate(lines[1:], 1):
+        if line.strip() in ("---", "..."):
+            try:
+                matter = yaml.safe_load("\n".join(lines[1:i])) or {}
+            except yaml.YAMLError as error:
+                where = getattr(error, "problem_mark", None)
+                at = f" (line {where.line + 2})" if where else ""
+                raise LoadFailed(
+                    f"the front matter is not valid YAML{at}; correct it or remove it"
+                ) from error
+            if not isinstance(matter, dict):
+                return {}, text
+            return matter, "\n".join(lines[i + 1 :])
+    return {}, text
+
+
+def _blocks(tokens: list[Token]) -> list[tuple[str, str]]:
+    """Return (kind, plain text) of headings, paragraphs, list items, table rows and code."""
+    out: list[tuple[str, str]] = []
+    kind = "p"
+    row: list[str] | None = None
+    for token in tokens:
+        if token.type == "heading_open":
+            kind = token.tag
+        elif token.type == "heading_close":
+            kind = "p"
+        elif token.type == "tr_open":
+            row = []
+        elif token.type == "tr_close" and row is not None:
+            out.append(("p", " | ".join(row)))
+            row = None
+        elif token.type == "inline":
+            content = _inline(token.children or [])
+            if row is not None:
+                row.append(content)
+            elif content:
+                out.append((kind, content))
+        elif token.type in ("fence", "code_block") and token.content.strip():
+            out.append(("p", token.content.strip("\n")))
+    return out
+
+
+def _inline(children: list[Token]) -> str:
+    parts: list[str] = []
+    for child in children:
+        if child.type in ("text", "code_inline"):
+            parts.append(child.content)
+        elif child.type == "image":
+            parts.append(child.content)
+        elif child.type == "softbreak":
+            parts.append(" ")
+        elif child.type == "hardbreak":
+            parts.append("\n")
+    return "".join(parts).strip()

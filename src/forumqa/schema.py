@@ -1,0 +1,197 @@
+"""The values that flow through forumqa, the seams between its parts, and its errors.
+
+Everything here is immutable and imports nothing but the standard library. Offsets are always
+counted in Unicode code points of ``Document.text``, which is in NFC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol, TypedDict
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+AnswerKind = Literal["extractive", "generated", "abstained"]
+
+
+class ForumQAError(Exception):
+    """Base class of every error a user can act on; its text is one sentence that says how."""
+
+
+class IndexMissing(ForumQAError):
+    """There is no index yet, or not where it was looked for."""
+
+
+class IndexBroken(ForumQAError):
+    """A generation fails its verification: a checksum, a format version, a missing file."""
+
+
+class IndexLocked(ForumQAError):
+    """Another process is rebuilding this index."""
+
+
+class EmbedderMismatch(ForumQAError):
+    """The index was built with another embedding model than the one that is set now."""
+
+
+class LoadFailed(ForumQAError):
+    """One file cannot be read as a document; the message says why and what to do."""
+
+
+class MissingDependency(ForumQAError):
+    """An optional package is needed; the message gives the install command."""
+
+
+class GeneratorFailed(ForumQAError):
+    """The language model that was set up could not be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A run of a document under one heading; ``start`` is where its body begins."""
+
+    start: int
+    heading: str
+    page: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text of the material.
+
+    ``id`` is the path relative to the corpus folder (POSIX, NFC): two files of one name in two
+    folders stay apart.
+    """
+
+    id: str
+    title: str
+    text: str
+    source: str = ""
+    date: str = ""
+    language: str = ""
+    sections: tuple[Section, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A few consecutive sentences of one document: ``document.text[start:end] == text``.
+
+    ``sentences`` are (start, end) offsets into the document's text.
+    """
+
+    id: str
+    document_id: str
+    text: str
+    start: int
+    end: int
+    heading: str = ""
+    page: int | None = None
+    sentences: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A retrieved passage. ``score`` is comparable within one question only; a rank is None where
+    that side did not find the passage."""
+
+    passage: Passage
+    score: float
+    title: str = ""
+    source: str = ""
+    lexical_rank: int | None = None
+    dense_rank: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A quoted span an answer rests on: ``document.text[start:end] == quote``."""
+
+    number: int
+    passage_id: str
+    document_id: str
+    title: str
+    source: str
+    quote: str
+    start: int
+    end: int
+    page: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What ``ask`` returns. ``confidence`` estimates the probability that the material holds the
+    answer; an abstained answer has hits (the nearest passages) but no citations."""
+
+    question: str
+    text: str
+    kind: AnswerKind
+    confidence: float
+    citations: tuple[Citation, ...] = ()
+    hits: tuple[Hit, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BuildReport:
+    """What a rebuild did; every name is a document id. ``failed`` maps a file to the reason."""
+
+    generation: int
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    failed: Mapping[str, str]
+    skipped: Mapping[str, str]
+    passages: int
+    embedded: int
+    seconds: float
+
+
+class Message(TypedDict):
+    """One earlier turn of a conversation."""
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
+class Progress(Protocol):
+    """Called as work goes on: how many of how many, and what is at hand."""
+
+    def __call__(self, done: int, total: int, what: str) -> None: ...
+
+
+class Embedder(Protocol):
+    """Turns text into unit vectors. ``name`` and ``fingerprint`` tell two models apart."""
+
+    name: str
+    fingerprint: str
+    dimension: int
+
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return float32 of shape (len(texts), dimension), rows of length one (or zero)."""
+
+    def encode_passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return float32 of shape (len(texts), dimension), rows of length one (or zero)."""
+
+
+class Generator(Protocol):
+    """A language model that writes from numbered passages."""
+
+    name: str
+
+    def stream(self, system: str, prompt: str) -> Iterator[str]:
+        """Yield the reply piece by piece. Raises GeneratorFailed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a user can choose; ``engine.settings_from_environment`` fills it from ``FORUMQA_*``."""
+
+    embedder: str = "default"
+    query_prompt: str = ""
+    passage_prompt: str = ""
+    llm_url: str = ""
+    llm_model: str = ""
+    llm_key: str = field(default="", repr=False)

@@ -63,7 +63,7 @@ class Document:
     """One text of the material.
 
     ``id`` is the path relative to the corpus folder (POSIX, NFC): two files of one name in two
-    folders stay apart.
+    folders stay apart. ``questions`` are what its keeper suggests to ask.
     """
 
     id: str
@@ -73,6 +73,7 @@ class Document:
     date: str = ""
     language: str = ""
     sections: tuple[Section, ...] = ()
+    questions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,9 @@ HANGUL = "가-힣"
 _HANGUL_RUN = re.compile(f"[{HANGUL}ㄱ-ㅎㅏ-ㅣ]")
 _LATIN = re.compile(r"[A-Za-z]")
 # One token of text: a run of Hangul, of Latin letters, of digits (with inner marks) or one Han sign.
-TOKEN = re.compile(rf"[{HANGUL}ㄱ-ㅎㅏ-ㅣ]+|[a-z]+(?:'[a-z]+)?|\d+(?:[.,]\d+)*|[\u4e00-\u9fff]")
+TOKEN = re.compile(
+    rf"[{HANGUL}ㄱ-ㅎㅏ-ㅣ]+|[A-Za-z]+(?:'[A-Za-z]+)?|\d+(?:[.,]\d+)*|[\u4e00-\u9fff]"
+)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b\u200e\u200f\u2028\u2029\ufeff]")
 
 
@@ -47,24 +49,16 @@ def tokens(text: str) -> list[str]:
 
 
 def bigrams(text: str) -> list[str]:
-    """Return the overlapping character pairs of the folded text, across spaces.
+    """Return the overlapping character pairs of the Hangul words of a text.
 
-    Spaces are dropped, so that "스마트 시티" and "스마트시티" share every pair; pairs do not cross
-    from one script to another, and a run of one character stands for itself.
+    A word of one syllable, a Latin word and a number stand for themselves.
     """
-    joined: list[str] = []
-    for token in tokens(text):
-        same = joined and token[0] >= "ㄱ" and joined[-1][0] >= "ㄱ"
-        if same:
-            joined[-1] += token
-        else:
-            joined.append(token)
     out: list[str] = []
-    for run in joined:
-        if len(run) == 1 or not run[0] >= "ㄱ":
-            out.append(run)
-        if run[0] >= "ㄱ":
-            out.extend(run[i : i + 2] for i in range(len(run) - 1))
+    for token in tokens(text):
+        if len(token) == 1 or token[0] < "ㄱ":
+            out.append(token)
+        else:
+            out.extend(token[i : i + 2] for i in range(len(token) - 1))
     return out
 
 

@@ -34,6 +34,7 @@ def load(data: bytes, document_id: str) -> Document:
         parts.append(content)
         at += len(content) + 2
     text = "\n\n".join(parts)
+    questions = matter.get("questions")
     return Document(
         id=document_id,
         title=tx.normalize(title) or file_title(document_id),
@@ -42,6 +43,7 @@ def load(data: bytes, document_id: str) -> Document:
         date=str(matter.get("date") or ""),
         language=str(matter.get("language") or tx.language_of(text)),
         sections=tuple(sections),
+        questions=tuple(map(str, questions)) if isinstance(questions, list) else (),
     )
 
 

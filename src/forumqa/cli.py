@@ -1,0 +1,171 @@
+"""The command line: parse, call the engine, print. Answers on stdout, all else on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from forumqa.engine import ForumQA, settings_from_environment
+from forumqa.schema import Answer, BuildReport, ForumQAError, Hit, IndexMissing
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns 0, or 1 after an error of ours that one line explains."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except ForumQAError as error:
+        print(f"forumqa: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="forumqa", description="Ask a folder of articles a question, in Korean or English."
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    def verb(name: str, run: Any, summary: str) -> argparse.ArgumentParser:
+        command = verbs.add_parser(name, help=summary, description=summary)
+        command.set_defaults(run=run)
+        if name != "eval":
+            command.add_argument("--index", default="index", metavar="DIR")
+        if name != "serve":
+            command.add_argument("--json", action="store_true", help="print JSON")
+        return command
+
+    command = verb("ask", _ask, "answer a question with quoted sentences")
+    command.add_argument("question", metavar="QUESTION")
+    command = verb("retrieve", _retrieve, "list the passages nearest to a question")
+    command.add_argument("question", metavar="QUESTION")
+    command.add_argument("-k", type=int, default=5, metavar="N")
+    command = verb("rebuild", _rebuild, "bring the index up to date with the corpus folder")
+    command.add_argument("--corpus", default="corpus", metavar="DIR")
+    command = verb("serve", _serve, "open the chat in the browser")
+    command.add_argument("--corpus", default="corpus", metavar="DIR")
+    command.add_argument("--host", default="127.0.0.1")
+    command.add_argument("--port", type=int, default=7860)
+    command.add_argument("--rebuild", action="store_true", help="rebuild the index first")
+    command = verb("eval", _eval, "measure retrieval and answers over BEIR folders")
+    command.add_argument("folders", nargs="+", type=Path, metavar="BEIR_DIR")
+    command.add_argument("--side", choices=["both", "lexical", "dense"], default="both")
+    verb("info", _info, "say what is indexed and served")
+    return parser
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=1))
+
+
+def _progress(done: int, total: int, what: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{done}/{total} {what}", end="", file=sys.stderr, flush=True)
+
+
+def _ask(options: argparse.Namespace) -> int:
+    answer = ForumQA(options.index).ask(options.question)
+    if options.json:
+        _print_json(asdict(answer))
+    else:
+        print(_answer_text(answer))
+    return 0
+
+
+def _answer_text(answer: Answer) -> str:
+    lines = [answer.text, ""]
+    for citation in answer.citations:
+        page = f", p. {citation.page}" if citation.page else ""
+        lines.append(f"[{citation.number}] {citation.title} ({citation.document_id}{page})")
+    if not answer.citations:
+        lines += [_hit_text(i, hit) for i, hit in enumerate(answer.hits[:3], 1)]
+    return "\n".join(lines).rstrip()
+
+
+def _hit_text(rank: int, hit: Hit) -> str:
+    return f"{rank}. {hit.score:.3f}  {hit.passage.id}  {hit.title}\n   {hit.passage.text}"
+
+
+def _retrieve(options: argparse.Namespace) -> int:
+    hits = ForumQA(options.index).retrieve(options.question, options.k)
+    if options.json:
+        _print_json([asdict(hit) for hit in hits])
+    else:
+        print("\n".join(_hit_text(rank, hit) for rank, hit in enumerate(hits, 1)))
+    return 0
+
+
+def _rebuild(options: argparse.Namespace) -> int:
+    report = ForumQA(options.index, options.corpus).rebuild(progress=_progress)
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr)
+    if options.json:
+        _print_json(asdict(report))
+    else:
+        print(_report_text(report))
+    return 0
+
+
+def _report_text(report: BuildReport) -> str:
+    lines = [
+        f"generation {report.generation}: {report.passages} passages, {report.embedded} sentences "
+        f"embedded, {report.seconds:.1f} s"
+    ]
+    for name in ("added", "changed", "removed"):
+        lines += [f"  {name}: {document}" for document in getattr(report, name)]
+    lines.append(f"  unchanged: {len(report.unchanged)}")
+    lines += [f"  failed: {name}: {reason}" for name, reason in report.failed.items()]
+    lines += [f"  skipped: {name}: {reason}" for name, reason in report.skipped.items()]
+    return "\n".join(lines)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from forumqa.webui import serve
+
+    forum = ForumQA(options.index, options.corpus)
+    if options.rebuild or not forum.info()["ready"]:
+        try:
+            print(_report_text(forum.rebuild(progress=_progress)), file=sys.stderr)
+        except ForumQAError:
+            if isinstance(_problem(forum), IndexMissing):
+                raise
+    print(f"forumqa: http://{options.host}:{options.port}", file=sys.stderr)
+    serve(forum, host=options.host, port=options.port)
+    return 0
+
+
+def _problem(forum: ForumQA) -> ForumQAError | None:
+    try:
+        forum.documents()
+    except ForumQAError as error:
+        return error
+    return None
+
+
+def _eval(options: argparse.Namespace) -> int:
+    from forumqa import evaluation
+    from forumqa.dense import load_embedder
+
+    embedder = load_embedder(settings_from_environment())
+    figures = evaluation.evaluate(options.folders, embedder, options.side)
+    if options.json:
+        _print_json(figures)
+    else:
+        print(evaluation.table(figures))
+    return 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    facts = ForumQA(options.index).info()
+    if options.json:
+        _print_json(facts)
+    else:
+        for name, value in facts.items():
+            print(f"{name:16} {value}")
+    return 0

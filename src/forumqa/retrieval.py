@@ -1,0 +1,322 @@
+"""Question to ranked sentences and passages: what each side sees, and one rule that joins them."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forumqa import text as tx
+from forumqa.calibration import FEATURES, Signals, weights
+from forumqa.lexical import QueryTerm
+from forumqa.schema import Embedder, Hit, Message
+from forumqa.store import Snapshot
+
+Floats = NDArray[np.float32]
+Rows = NDArray[np.int64]
+
+# Candidates: the passages of the nearest sentences, and the passages that hold most of the
+# question's words. In a small corpus that is everything.
+_DENSE_CANDIDATES = 256
+_LEXICAL_CANDIDATES = 64
+# BM25 of a word that fills a sentence tends to (k1 + 1) times its idf.
+_SATURATED = 2.2
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question as the two sides read it. ``cross`` is True where its language is not that of the
+    material, so that only names, numbers and Latin words can meet."""
+
+    text: str
+    language: str
+    cross: bool
+    terms: list[QueryTerm]
+    pairs: list[tuple[int, float]]
+    pair_weight: float
+    vector: Floats
+
+    @property
+    def weight(self) -> float:
+        """What all content words weigh together."""
+        return sum(term.weight for term in self.terms)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Candidate sentences, best first: rows of the snapshot and their scores.
+
+    ``lexical`` and ``dense`` are each side's own score of the sentence's passage. ``signals`` is
+    what the decision to abstain looks at.
+    """
+
+    query: Query
+    rows: Rows
+    scores: Floats
+    lexical: Floats
+    dense: Floats
+    signals: Signals
+
+# --- what kind of thing a question asks for ------------------------------------------------------
+
+_ASKS = {
+    "number": re.compile(r"몇|얼마|how (?:many|much|long|far|old|often|big|large)|규모|인원|수는|건수|금액|비용"
+                         r"|number of|percent|비율", re.I),
+    "time": re.compile(r"언제|며칠|몇 ?[월일시년]|when\b|what (?:time|date|day|year|month)|시기|날짜", re.I),
+    "person": re.compile(r"누구|누가|who\b|whom\b", re.I),
+    "place": re.compile(r"어디|장소|where\b|which (?:city|place|venue)", re.I),
+    "reason": re.compile(r"왜|이유|까닭|why\b|reason", re.I),
+}  # fmt: skip
+_SHOWS = {
+    "number": re.compile(r"\d"),
+    "time": re.compile(r"\d+\s?(?:일|월|년|시|분|세기)|오전|오후|내년|올해|지난|다음 ?달|(?:19|20)\d\d|[AP]M\b"
+                       r"|(?:Jan|Feb|March|April|May|June|July|Aug|Sept|Oct|Nov|Dec)", re.I),
+    "person": re.compile(r"[가-힣]{2,4} ?(?:시장|군수|구청장|장관|의원|대표|교수|박사|원장|단장|회장|과장|국장|팀장|씨|감독"
+                         r"|선수|작가|소장|센터장|위원장|사장|연구원|이사|부장|관장|총장|교장)|(?:Mr|Ms|Dr)\."),
+    "place": re.compile(r"[가-힣]+(?:시|군|구|동|읍|면|리|역|로|길|관|실|센터|회관|공원|광장|홀|층|학교)(?:에|에서|의|\s|,|으로)"
+                        r"|일대|인근|앞"),
+    "reason": re.compile(r"때문|위해|위한|탓|덕분|이유|계기|까닭|따라|취지|우려|because|since|due to", re.I),
+}  # fmt: skip
+
+
+def asks_for(question: str) -> list[str]:
+    """Return the kinds of thing (number, time, person, place, reason) a question asks for."""
+    return [kind for kind, pattern in _ASKS.items() if pattern.search(question)]
+
+
+# --- scoring -------------------------------------------------------------------------------------
+
+
+def read(snapshot: Snapshot, embedder: Embedder, question: str) -> Query:
+    """Analyse a question against a snapshot."""
+    text = tx.normalize(question).strip()
+    lexical = snapshot.lexical
+    pairs = lexical.pairs_of(text)
+    idf = lexical.pairs_by_sentence.idf
+    known = sum(float(idf[i]) * weight for i, weight in pairs)
+    unseen = len(set(tx.bigrams(text))) - len(pairs)
+    language = tx.language_of(text)
+    return Query(
+        text=text,
+        language=language,
+        cross=snapshot.language != language,
+        terms=lexical.read(text),
+        pairs=pairs,
+        pair_weight=known + unseen * lexical.unseen_weight,
+        vector=embedder.encode_queries([text])[0],
+    )
+
+
+def candidates(snapshot: Snapshot, query: Query) -> tuple[Rows, Floats, Floats]:
+    """Return the rows worth scoring, and BM25 of words and of pairs of every passage as shares of
+    the most that the question could get."""
+    lexical = snapshot.lexical
+    words = lexical.by_passage.score_best([term.words for term in query.terms])
+    words /= max(_SATURATED * query.weight, 1e-6)
+    pairs = lexical.pairs_by_passage.score(query.pairs) / max(_SATURATED * query.pair_weight, 1e-6)
+    both = words + pairs
+    sentences = len(snapshot.sentence_passage)
+    _, units = snapshot.dense.search(query.vector, _DENSE_CANDIDATES + len(snapshot.extras) // 8)
+    near = snapshot.sentence_passage[units[units < sentences][:_DENSE_CANDIDATES]]
+    top = np.argpartition(-both, min(_LEXICAL_CANDIDATES, len(both) - 1))[:_LEXICAL_CANDIDATES]
+    chosen = np.unique(np.concatenate([near, top[both[top] > 0]]))
+    first = np.searchsorted(snapshot.sentence_passage, chosen)
+    after = np.searchsorted(snapshot.sentence_passage, chosen, side="right")
+    rows = [np.arange(a, b) for a, b in zip(first, after, strict=True)]
+    return np.concatenate(rows).astype(np.int64), words, pairs
+
+
+def features(snapshot: Snapshot, query: Query) -> tuple[Rows, Floats]:
+    """Return the candidate sentences and their features, columns as in ``calibration.FEATURES``."""
+    rows, words, pairs = candidates(snapshot, query)
+    lexical = snapshot.lexical
+    owner = snapshot.sentence_passage[rows]
+    starts = np.flatnonzero(np.diff(owner, prepend=-1))
+    group = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(rows))))
+    own_words = lexical.by_sentence.score_best([term.words for term in query.terms])[rows]
+    own_words /= max(_SATURATED * query.weight, 1e-6)
+    own_pairs = lexical.pairs_by_sentence.score(query.pairs)[rows]
+    own_pairs /= max(_SATURATED * query.pair_weight, 1e-6)
+    units = [lexical.passages.row(int(p)) for p in owner[starts]]
+    sentences = len(snapshot.sentence_passage)
+    extras = [row[row >= sentences] for row in units]
+    wanted = np.concatenate([rows, *extras]).astype(np.int64)
+    similarity = snapshot.dense.vectors(wanted) @ query.vector
+    dense = similarity[: len(rows)]
+    bounds = np.cumsum([len(rows), *map(len, extras)])
+    context = np.array(
+        [similarity[a:b].max() if b > a else 0.0 for a, b in pairwise(bounds)], np.float32
+    )
+    columns = {
+        "words_passage": words[owner],
+        "words_sentence": own_words,
+        "pairs_passage": pairs[owner],
+        "pairs_sentence": own_pairs,
+        "lexical_beside": _beside(own_words + own_pairs, starts),
+        "dense_sentence": dense,
+        "dense_beside": _beside(dense, starts),
+        "dense_passage": np.maximum.reduceat(dense, starts)[group],
+        "dense_context": context[group],
+        "cue": _cues(snapshot, query, rows),
+        "lead": np.isin(np.arange(len(rows)), starts),
+    }
+    return rows, np.stack([columns[name] for name in FEATURES], axis=1).astype(np.float32)
+
+
+def _beside(values: Floats, starts: Rows) -> Floats:
+    """Return for each sentence the better value of the ones before and after it in its passage."""
+    first = np.zeros(len(values) + 1, bool)
+    first[starts] = first[-1] = True
+    before = np.where(first[:-1], 0, np.roll(values, 1))
+    after = np.where(first[1:], 0, np.roll(values, -1))
+    return np.maximum(before, after)
+
+
+def _cues(snapshot: Snapshot, query: Query, rows: Rows) -> Floats:
+    """Return the share of the kinds of thing asked for that each sentence shows."""
+    kinds = asks_for(query.text)
+    out = np.zeros(len(rows), np.float32)
+    if kinds:
+        for i, row in enumerate(rows.tolist()):
+            passage, start, end = snapshot.sentence(row)
+            text = passage.text[start - passage.start : end - passage.start]
+            out[i] = sum(bool(_SHOWS[kind].search(text)) for kind in kinds) / len(kinds)
+    return out
+
+
+def rank(snapshot: Snapshot, embedder: Embedder, question: str, history: Sequence[Message] = (),
+         side: str = "both") -> Ranking:  # fmt: skip
+    """Return the candidate sentences of a question, best first.
+
+    ``side`` leaves the other side's features out ("lexical", "dense"), to measure each alone.
+    """
+    query = read(snapshot, embedder, question)
+    if history:
+        query = carry_over(snapshot, embedder, query, history)
+    if not snapshot.passages:
+        none = np.zeros(0, np.float32)
+        return Ranking(query, np.zeros(0, np.int64), none, none, none, Signals.none())
+    rows, table = features(snapshot, query)
+    scores = table @ weights(query.cross, side)
+    order = np.argsort(-scores, kind="stable")
+    rows, table, scores = rows[order], table[order], scores[order]
+    lexical = table[:, FEATURES.index("words_passage")] + table[:, FEATURES.index("pairs_passage")]
+    dense = table[:, FEATURES.index("dense_passage")]
+    signals = measure(snapshot, query, rows, table, scores)
+    return Ranking(query, rows, scores, lexical, dense, signals)
+
+
+def measure(snapshot: Snapshot, query: Query, rows: Rows, table: Floats, scores: Floats) -> Signals:
+    """Return what the decision to abstain looks at, of a ranking."""
+    passage = int(snapshot.sentence_passage[rows[0]])
+    held = {int(i) for i in snapshot.lexical.terms_of_passage(passage)}
+    found = sum(t.weight for t in query.terms if any(i in held for i, _ in t.words))
+    column = {name: table[:, i] for i, name in enumerate(FEATURES)}
+    document = snapshot.passage_document[snapshot.sentence_passage[rows]]
+    others = scores[document != document[0]]
+    return Signals(
+        cross=query.cross,
+        coverage=found / max(query.weight, 1e-6),
+        words=float(column["words_sentence"][0] + column["words_passage"][0]),
+        pairs=float(column["pairs_sentence"][0] + column["pairs_passage"][0]),
+        dense=float(column["dense_sentence"][0]),
+        dense_best=float(column["dense_sentence"].max()),
+        dense_passage=float(column["dense_passage"][0]),
+        dense_context=float(column["dense_context"][0]),
+        score=float(scores[0]),
+        margin=float(scores[0] - others[0]) if len(others) else 0.0,
+        terms=len(query.terms),
+    )
+
+
+def hits(snapshot: Snapshot, ranking: Ranking, k: int) -> list[Hit]:
+    """Return the passages of the ranked sentences, best first, at most k."""
+    passages, first = np.unique(snapshot.sentence_passage[ranking.rows], return_index=True)
+    order = np.sort(first)
+    ranks = {
+        "lexical": _ranks(ranking.lexical[order]),
+        "dense": _ranks(ranking.dense[order]),
+    }
+    out = []
+    for i, at in enumerate(order[:k].tolist()):
+        passage = snapshot.passages[int(snapshot.sentence_passage[ranking.rows[at]])]
+        document = snapshot.documents[int(snapshot.passage_document[snapshot.sentence_passage[ranking.rows[at]]])]
+        out.append(
+            Hit(
+                passage=passage,
+                score=float(ranking.scores[at]),
+                title=document.title,
+                source=document.source,
+                lexical_rank=ranks["lexical"][i],
+                dense_rank=ranks["dense"][i],
+            )
+        )
+    return out
+
+
+def _ranks(scores: Floats) -> list[int | None]:
+    """Return the rank of each score from 1, and None for nothing found."""
+    place = np.empty(len(scores), np.int64)
+    place[np.argsort(-scores, kind="stable")] = np.arange(1, len(scores) + 1)
+    return [int(p) if s > 0 else None for p, s in zip(place, scores, strict=True)]
+
+
+# --- conversations -------------------------------------------------------------------------------
+
+_LEANS = re.compile(
+    r"(?:^|\s)(?:그|그는|그가|그의|그녀|그녀는|그들|그들은|이들|그것|그건|그게|거기|거기서|그곳|그곳에서|그 (?:사람|분|회사|기업|행사|때)"
+    r"|그럼|그러면|그리고|또|이어서|왜요|더)(?=[\s?,]|$)"
+    r"|\b(?:he|she|him|his|her|they|them|their|it|its|that|those|there|this)\b"
+    r"|^(?:and|what about|how about|why|who else|what else)\b",
+    re.I,
+)
+# How much of an earlier turn's weight is carried into a question that leans on it.
+_CARRIED = 0.5
+
+
+def carry_over(snapshot: Snapshot, embedder: Embedder, query: Query,
+               history: Sequence[Message]) -> Query:  # fmt: skip
+    """Add to a question that does not stand alone what the turn before was about.
+
+    A question leans on the one before it if it has a pronoun or a connective of that kind, or
+    hardly a word that stands in the material. Carried over, at half weight: the words of the last
+    question, and the names in what was answered to it.
+    """
+    asked = [m["content"] for m in history if m["role"] == "user"]
+    replied = [m["content"] for m in history if m["role"] == "assistant"]
+    known = [term for term in query.terms if term.words]
+    if not asked or not (_LEANS.search(query.text) or len(known) < 2):
+        return query
+    before = read(snapshot, embedder, asked[-1])
+    if len(asked) > 1 and _LEANS.search(before.text):
+        before = carry_over(snapshot, embedder, before, history[:_last_question(history)])
+    terms = list(before.terms)
+    if replied:
+        terms += snapshot.lexical.names_in(replied[-1])
+    own = {term.surface for term in query.terms}
+    carried = [
+        replace(
+            term,
+            words=tuple((i, weight * _CARRIED) for i, weight in term.words),
+            weight=term.weight * _CARRIED,
+        )
+        for term in terms
+        if term.words and term.surface not in own
+    ]
+    held = {i for i, _ in query.pairs}
+    vector = query.vector + _CARRIED * before.vector
+    return replace(
+        query,
+        terms=query.terms + list({term.surface: term for term in carried}.values()),
+        pairs=query.pairs + [(i, w * _CARRIED) for i, w in before.pairs if i not in held],
+        pair_weight=query.pair_weight + _CARRIED * before.pair_weight,
+        vector=vector / max(float(np.linalg.norm(vector)), 1e-9),
+    )
+
+
+def _last_question(history: Sequence[Message]) -> int:
+    return max(i for i, message in enumerate(history) if message["role"] == "user")

@@ -1,0 +1,370 @@
+"""HTML for answers, sources and reports: pure functions, and the only place where text of a
+document becomes markup.
+
+The chat renders what these functions return and no Markdown at all. Escaping for HTML is one
+well-known rule; escaping for Markdown is a dozen that depend on the neighbourhood, and a copy of
+the quote would carry their backslashes. Fragments hold no line breaks, since the chat shows those.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from urllib.parse import quote, urlsplit
+
+from forumqa.schema import Answer, BuildReport, Citation, Document, Hit, Message
+from forumqa.text import language_of
+
+from .labels import say
+
+Span = tuple[int, int]
+
+_MARKER = re.compile(r"\s*\[(\d{1,3})\]")
+_TAG = re.compile(r"<[^>]*>")
+_BREAK = re.compile(r"</p>\s*(?=<p)|<br>")
+_BLANK_LINE = re.compile(r"\n[ \t]*\n\s*")
+_MARKUP_START = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)")
+_MORE = '<div class="fqa-more">'
+_SNIPPET = 150
+_LISTED = 30
+
+
+def escape(text: str) -> str:
+    """Return text as HTML that shows it, on one line."""
+    return " ".join(html.escape(text).split())
+
+
+# What a person typed ----------------------------------------------------------------------------
+
+
+def shown_question(question: str) -> str:
+    """Return the question so that the chat shows it as typed.
+
+    Only what could begin a tag or an entity is escaped: the chat's edit box shows this very string,
+    and "R&D" should read "R&D" there.
+    """
+    return _MARKUP_START.sub(lambda found: html.escape(found.group()), question)
+
+
+def typed_question(shown: str) -> str:
+    """Undo `shown_question`, after a person may have edited it."""
+    return html.unescape(shown)
+
+
+# Answers ----------------------------------------------------------------------------------------
+
+
+def source_link(document_id: str, start: int, end: int) -> str:
+    """Return the address by which the page's script knows a span of a document."""
+    return f"#s/{start}-{end}/{quote(document_id, safe='')}"
+
+
+def answer_html(answer: Answer, growing: bool = False) -> str:
+    """Return an answer with a link at each of its markers, and below it, once it is complete, its
+    sources or the nearest passages.
+
+    A marker that no citation stands behind stays plain text: it may be part of a quote.
+    """
+    citations = {citation.number: citation for citation in answer.citations}
+    paragraphs = []
+    for paragraph in _BLANK_LINE.split(answer.text.strip()):
+        line, at = "", 0
+        for marker in _MARKER.finditer(paragraph):
+            citation = citations.get(int(marker[1]))
+            if citation is None:
+                continue
+            # The space that ties the number to its quote does not break, so that no line begins
+            # with a number.
+            line += f"{_lines(paragraph[at : marker.start()])}&nbsp;{_cite(citation)}"
+            at = marker.end()
+            if answer.kind == "extractive":  # one quote, one paragraph
+                paragraphs.append(line)
+                line = ""
+        paragraphs.append(line + _lines(paragraph[at:]))
+    text = "".join(f"<p>{paragraph.strip()}</p>" for paragraph in paragraphs if paragraph.strip())
+    body = f'<div class="fqa-answer fqa-{answer.kind}">{text}</div>'
+    if growing:
+        return body
+    language = language_of(answer.question)
+    if answer.kind == "abstained":
+        return body + _nearest(answer.hits, language)
+    return body + _sources(answer.citations, language)
+
+
+def problem_html(sentence: str) -> str:
+    """Return what went wrong, as one sentence in place of an answer."""
+    return f'<div class="fqa-answer fqa-problem" role="alert"><p>{escape(sentence)}</p></div>'
+
+
+def stopped_html(fragment: str, language: str) -> str:
+    """Return a part of an answer, marked as stopped by the reader."""
+    said = fragment.partition(_MORE)[0]
+    return f'{said}{_MORE}<p class="fqa-label">{escape(say(language, "stopped"))}</p></div>'
+
+
+def plain_text(fragment: str) -> str:
+    """Return what an answer said, without links, sources and nearest passages.
+
+    >>> plain_text('<div class="fqa-answer"><p>A &amp; B <a href="#s/0-1/x">[1]</a></p></div>')
+    'A & B [1]'
+    """
+    said = _BREAK.sub("\n", fragment.partition(_MORE)[0])
+    return html.unescape(_TAG.sub("", said)).replace("\xa0", " ").strip()
+
+
+def history(messages: Iterable[Mapping[str, object]]) -> list[Message]:
+    """Return the chat's messages as the plain earlier turns that the engine takes."""
+    turns: list[Message] = []
+    for message in messages:
+        text = content_text(message.get("content"))
+        if message.get("role") == "user":
+            turns.append({"role": "user", "content": typed_question(text)})
+        elif message.get("role") == "assistant" and "fqa-problem" not in text[:60]:
+            turns.append({"role": "assistant", "content": plain_text(text)})
+    return [turn for turn in turns if turn["content"]]
+
+
+def content_text(content: object) -> str:
+    """Return the text of one message; Gradio hands it back as a list of blocks."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "".join(content_text(block) for block in content)
+    if isinstance(content, dict):
+        return str(content.get("text", ""))
+    return ""
+
+
+def _lines(text: str) -> str:
+    return "<br>".join(html.escape(line) for line in text.splitlines())
+
+
+def _cite(citation: Citation) -> str:
+    link = source_link(citation.document_id, citation.start, citation.end)
+    return (
+        f'<a class="fqa-cite" href="{html.escape(link)}" title="{escape(citation.title)}">'
+        f"[{citation.number}]</a>"
+    )
+
+
+def _sources(citations: Sequence[Citation], language: str) -> str:
+    if not citations:
+        return ""
+    by_document: dict[str, list[Citation]] = {}
+    for citation in citations:
+        by_document.setdefault(citation.document_id, []).append(citation)
+    items = "".join(
+        f"<li>{''.join(_cite(citation) for citation in cited)} "
+        f"<span>{escape(cited[0].title)}{_pages(cited, language)}</span></li>"
+        for cited in by_document.values()
+    )
+    return f'{_MORE}<p class="fqa-label">{escape(say(language, "sources"))}</p><ul>{items}</ul></div>'
+
+
+def _pages(citations: Sequence[Citation], language: str) -> str:
+    pages = sorted({citation.page for citation in citations if citation.page is not None})
+    return f" · {say(language, 'page', page=', '.join(map(str, pages)))}" if pages else ""
+
+
+def _nearest(hits: Sequence[Hit], language: str) -> str:
+    if not hits:
+        return ""
+    items = []
+    for hit in hits[:3]:
+        passage = hit.passage
+        link = source_link(passage.document_id, passage.start, passage.end)
+        snippet = " ".join(passage.text.split())
+        if len(snippet) > _SNIPPET:
+            snippet = snippet[:_SNIPPET].rstrip() + "…"
+        place = " › ".join(part for part in (hit.title, passage.heading) if part)
+        items.append(
+            f'<li><a class="fqa-near" href="{html.escape(link)}"><b>{escape(place)}</b>'
+            f"<span>{escape(snippet)}</span></a></li>"
+        )
+    label = escape(say(language, "nearest"))
+    return f'{_MORE}<p class="fqa-label">{label}</p><ul>{"".join(items)}</ul></div>'
+
+
+# The source panel -------------------------------------------------------------------------------
+
+
+def panel_html(
+    document: Document | None, spans: Sequence[Span], current: Span | None, language: str
+) -> str:
+    """Return a whole document with the cited spans marked; the current one takes the focus."""
+    head = (
+        '<div class="fqa-source-bar">'
+        f'<button type="button" class="fqa-button" data-fqa="back">'
+        f'<span aria-hidden="true">←</span> {escape(say(language, "back"))}</button></div>'
+    )
+    if document is None:
+        sentence = escape(say(language, "removed"))
+        return f'{head}<p class="fqa-removed" tabindex="-1" data-fqa="target">{sentence}</p>'
+    facts = [_source(document.source), escape(document.date)]
+    pages = sorted({page for page in (_page(document, start) for start, _ in spans) if page})
+    if pages:
+        facts.append(escape(say(language, "page", page=", ".join(map(str, pages)))))
+    if len(spans) > 1:
+        facts.append(escape(say(language, "cited", count=len(spans))))
+    about = " · ".join(fact for fact in facts if fact)
+    tongue = document.language or language_of(document.text)
+    return (
+        f'{head}<article lang="{html.escape(tongue)}"><h2>{escape(document.title)}</h2>'
+        f'<p class="fqa-facts">{about}</p>{_body(document, spans, current)}</article>'
+    )
+
+
+def _source(source: str) -> str:
+    """Return where a document comes from; only web addresses become links."""
+    try:
+        address = urlsplit(source)
+    except ValueError:
+        return escape(source)
+    if address.scheme in ("http", "https") and address.netloc:
+        return (
+            f'<a href="{html.escape(source)}" target="_blank" rel="noopener noreferrer nofollow">'
+            f"{escape(source)}</a>"
+        )
+    return escape(source)
+
+
+def _page(document: Document, start: int) -> int | None:
+    before = [section.page for section in document.sections if section.start <= start]
+    return before[-1] if before else None
+
+
+def paragraph_spans(text: str) -> list[Span]:
+    """Return where the paragraphs are: parted by blank lines, or by every line if none is blank."""
+    separator = _BLANK_LINE if _BLANK_LINE.search(text.strip()) else re.compile(r"\n\s*")
+    spans, at = [], 0
+    for gap in separator.finditer(text):
+        spans.append((at, gap.start()))
+        at = gap.end()
+    spans.append((at, len(text)))
+    return [(start, end) for start, end in spans if text[start:end].strip()]
+
+
+def _body(document: Document, spans: Sequence[Span], current: Span | None) -> str:
+    headings = [(section.start, section.heading) for section in document.sections]
+    titles = {heading for _, heading in headings} | {document.title}
+    parts = []
+    for start, end in paragraph_spans(document.text):
+        plain = document.text[start:end].strip().lstrip("#").strip()
+        if plain == document.title and not parts:
+            continue  # the panel's own heading says it already
+        if plain in titles:
+            parts.append(f"<h3>{escape(plain)}</h3>")
+            continue
+        while headings and headings[0][0] < end:
+            heading = headings.pop(0)[1]
+            # A loader may keep a heading as a line of the text or only beside it.
+            if heading and heading != document.title and f"<h3>{escape(heading)}</h3>" not in parts:
+                parts.append(f"<h3>{escape(heading)}</h3>")
+        parts.append(f"<p>{_marked(document.text, start, end, spans, current)}</p>")
+    return "".join(parts)
+
+
+def _marked(text: str, start: int, end: int, spans: Sequence[Span], current: Span | None) -> str:
+    """Return text[start:end] with the spans in <mark>; overlapping spans share their borders."""
+    cuts = {start, end}
+    for span in spans:
+        cuts |= {min(max(offset, start), end) for offset in span}
+    borders = sorted(cuts)
+    parts = []
+    for left, right in zip(borders, borders[1:], strict=False):
+        covering = [span for span in spans if span[0] <= left and right <= span[1]]
+        piece = html.escape(text[left:right])
+        if not covering or not piece.strip():
+            parts.append(piece)
+        elif current in covering:
+            parts.append(f'<mark class="fqa-current" tabindex="-1" data-fqa="target">{piece}</mark>')
+        else:
+            parts.append(f"<mark>{piece}</mark>")
+    return "".join(parts)
+
+
+# The frame --------------------------------------------------------------------------------------
+
+
+def head_html(
+    language: str, documents: int | None, problem: str = "", generator: str | None = None
+) -> str:
+    """Return the page's head: what this is, how much material it holds, the two switches."""
+    if problem:
+        status = f'<span class="fqa-status fqa-problem">{escape(problem)}</span>'
+    else:
+        words = {None: "opening", 1: "document"}.get(documents, "documents")
+        status = f'<span class="fqa-status">{escape(say(language, words, count=documents))}</span>'
+    tongues = "".join(
+        f'<button type="button" lang="{code}" data-fqa="language" data-value="{code}" '
+        f'aria-pressed="{str(code == language).lower()}">{name}</button>'
+        for code, name in (("ko", "한국어"), ("en", "English"))
+    )
+    theme = escape(say(language, "theme"))
+    notice = ""
+    if generator:
+        leaves = escape(say(language, "leaves", name=generator))
+        notice = f'<p class="fqa-notice" role="note">{leaves}</p>'
+    return (
+        "<header><h1>forumqa</h1>"
+        f'<div class="fqa-switches"><div role="group" aria-label="{escape(say(language, "switch"))}">'
+        f'{tongues}</div><button type="button" data-fqa="theme" title="{theme}" '
+        f'aria-label="{theme}"><span aria-hidden="true">◐</span></button></div>'
+        f"<p>{escape(say(language, 'tagline'))} {status}</p></header>{notice}"
+    )
+
+
+def greeting_html(language: str) -> str:
+    """Return what an empty chat shows above the starter questions."""
+    return (
+        f'<div class="fqa-greeting"><h2>{escape(say(language, "greeting"))}</h2>'
+        f"<p>{escape(say(language, 'greeting_more'))}</p></div>"
+    )
+
+
+def material_html(
+    language: str, info: Mapping[str, object], documents: Sequence[Document]
+) -> str:
+    """Return what the material section says before a rebuild: counts, and the documents by name."""
+    counts = [say(language, "passages", count=info["passages"])] if "passages" in info else []
+    if "generation" in info:
+        counts.append(say(language, "generation", count=info["generation"]))
+    names = [
+        f'<li><a href="{html.escape(source_link(document.id, 0, 0))}">{escape(document.title)}</a> '
+        f"<span>{escape(document.id)}</span></li>"
+        for document in documents[:_LISTED]
+    ]
+    if len(documents) > _LISTED:
+        names.append(f"<li>{escape(say(language, 'more', count=len(documents) - _LISTED))}</li>")
+    return (
+        f'<div class="fqa-material"><p>{escape(say(language, "material_more"))}</p>'
+        f'<ul>{"".join(names)}</ul><p class="fqa-facts">{escape(" · ".join(counts))}</p></div>'
+    )
+
+
+def report_html(report: BuildReport, language: str) -> str:
+    """Return what a rebuild did, with a reason for every file that was not read."""
+    rows = []
+    for key, names in (
+        ("added", report.added),
+        ("changed", report.changed),
+        ("removed_documents", report.removed),
+    ):
+        if names:
+            rows.append(_row(say(language, key), len(names), [escape(name) for name in names], language))
+    rows.append(_row(say(language, "unchanged"), len(report.unchanged), [], language))
+    for key, reasons in (("not_read", report.failed), ("skipped", report.skipped)):
+        if reasons:
+            lines = [f"{escape(name)}: {escape(reason)}" for name, reason in reasons.items()]
+            rows.append(_row(say(language, key), len(reasons), lines, language))
+    took = escape(say(language, "took", seconds=f"{report.seconds:.1f}"))
+    return f'<div class="fqa-report" role="status"><dl>{"".join(rows)}</dl><p>{took}</p></div>'
+
+
+def _row(label: str, count: int, lines: Sequence[str], language: str) -> str:
+    shown = [f"<li>{line}</li>" for line in lines[:_LISTED]]
+    if len(lines) > _LISTED:
+        shown.append(f"<li>{escape(say(language, 'more', count=len(lines) - _LISTED))}</li>")
+    listing = f"<ul>{''.join(shown)}</ul>" if shown else ""
+    return f"<dt>{escape(label)}</dt><dd>{count}{listing}</dd>"

@@ -1,0 +1,310 @@
+"""The page itself: components, and one event for each thing a reader can do.
+
+Every handler parses, calls the engine and renders; what needs thought is in `fragments` (tested
+without a browser) or in the engine.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from forumqa.schema import ForumQAError
+from forumqa.text import language_of
+
+from . import fragments
+from .labels import LANGUAGES, chosen, say, table
+
+if TYPE_CHECKING:
+    from forumqa.engine import ForumQA
+
+log = logging.getLogger(__name__)
+
+# A question is a few milliseconds of work, or a wait for a language model; a handful at a time
+# keeps both quick, and a queue that is full says so instead of growing.
+ANSWERS_AT_ONCE = 8
+QUEUE_SIZE = 64
+QUESTION_LENGTH = 2000
+
+Chat = list[dict[str, Any]]
+Turn = Iterator[tuple[Any, Any]]
+
+
+def build_page(forum: ForumQA) -> gr.Blocks:
+    """Return the page over an engine, which is not touched before a browser has the page."""
+    i18n = _i18n()
+    static = {"js_on_load": None, "apply_default_css": False}
+    with gr.Blocks(title="forumqa", analytics_enabled=False) as page:
+        head = gr.HTML(
+            fragments.head_html("en", None),
+            elem_id="fqa-head",
+            js_on_load=_LANGUAGE_SWITCH,
+            apply_default_css=False,
+        )
+        with gr.Row(elem_id="fqa-main", equal_height=True):
+            with gr.Column(elem_id="fqa-chat", min_width=0):
+                bot = gr.Chatbot(
+                    elem_id="fqa-bot",
+                    label=i18n("fqa_chat"),
+                    show_label=False,
+                    container=False,
+                    height="100%",
+                    layout="bubble",
+                    buttons=["copy"],
+                    editable="user",
+                    render_markdown=False,
+                    latex_delimiters=[],
+                    allow_tags=False,
+                    feedback_options=None,
+                    group_consecutive_messages=False,
+                )
+                with gr.Row(elem_id="fqa-ask"):
+                    box = gr.Textbox(
+                        elem_id="fqa-box",
+                        label=i18n("fqa_question"),
+                        placeholder=i18n("fqa_ask"),
+                        show_label=False,
+                        container=False,
+                        lines=1,
+                        max_lines=6,
+                        max_length=QUESTION_LENGTH,
+                        submit_btn=True,
+                        stop_btn=False,
+                        autofocus=True,
+                        scale=1,
+                    )
+                    new = gr.Button(
+                        i18n("fqa_new"), elem_id="fqa-new", variant="secondary", scale=0
+                    )
+            gr.HTML(_PANEL, elem_id="fqa-source", **static)
+        with gr.Accordion(i18n("fqa_material"), open=False, elem_id="fqa-material") as material:
+            report = gr.HTML("", elem_id="fqa-report", **static)
+            rebuild = gr.Button(i18n("fqa_rebuild"), elem_id="fqa-rebuild", size="sm", scale=0)
+
+        # Turns, one event each.
+        latest = _LatestTurns()
+
+        def ask(text: str, chat: Chat, request: gr.Request) -> Turn:
+            yield from _turn(forum, text, chat, latest.begin(request))
+
+        def start(chat: Chat, chip: gr.SelectData, request: gr.Request) -> Turn:
+            yield from _turn(forum, str(chip.value["text"]), chat, latest.begin(request))
+
+        def retry(chat: Chat, event: gr.RetryData, request: gr.Request) -> Turn:
+            at = _index(event.index)
+            question = fragments.typed_question(fragments.content_text(chat[at]["content"]))
+            yield from _turn(forum, question, chat[:at], latest.begin(request))
+
+        def edit(chat: Chat, event: gr.EditData, request: gr.Request) -> Turn:
+            question = fragments.typed_question(fragments.content_text(event.value))
+            yield from _turn(forum, question, chat[: _index(event.index)], latest.begin(request))
+
+        def stop(chat: Chat, request: gr.Request) -> tuple[Any, Chat]:
+            latest.end(request)
+            return _BOX_READY, _stopped(chat)
+
+        def clear(request: gr.Request) -> tuple[Any, Chat]:
+            latest.end(request)
+            return _BOX_READY, []
+
+        private = {"api_visibility": "private", "show_progress": "hidden"}
+        turn = {
+            **private,
+            # A new question need not wait for the answer to the one before it, see _LatestTurns.
+            "trigger_mode": "multiple",
+            "concurrency_id": "answers",
+            "concurrency_limit": ANSWERS_AT_ONCE,
+        }
+        turns = [
+            box.submit(ask, [box, bot], [box, bot], **turn),
+            bot.example_select(start, bot, [box, bot], **turn),
+            bot.retry(retry, bot, [box, bot], **turn),
+            bot.edit(edit, bot, [box, bot], **turn),
+        ]
+        box.stop(stop, bot, [box, bot], cancels=turns, queue=False, **private)
+        new.click(clear, None, [box, bot], cancels=turns, queue=False, **private)
+        page.unload(latest.end)
+
+        # Labels and material.
+        def labels(request: gr.Request) -> tuple[Any, ...]:
+            words = _language(request)
+            return (
+                gr.update(label=say(words, "question"), placeholder=say(words, "ask")),
+                say(words, "new"),
+                gr.update(label=say(words, "material")),
+                say(words, "rebuild"),
+            )
+
+        def state(request: gr.Request) -> tuple[Any, ...]:
+            return _state(forum, _language(request))
+
+        def head_and_chat(request: gr.Request) -> tuple[Any, ...]:
+            return state(request)[:2]
+
+        def rebuilt(request: gr.Request, progress: gr.Progress = gr.Progress()) -> str:  # noqa: B008
+            def show(done: int, total: int, what: str) -> None:
+                progress((done, total), desc=what)
+
+            try:
+                return fragments.report_html(forum.rebuild(progress=show), _language(request))
+            except ForumQAError as error:
+                return fragments.problem_html(str(error))
+
+        status = [head, bot, report]
+        page.load(state, None, status, **private)
+        head.select(labels, None, [box, new, material, rebuild], **private)
+        head.select(state, None, status, **private)
+        rebuild.click(
+            rebuilt,
+            None,
+            report,
+            api_visibility="private",
+            concurrency_id="rebuild",
+            concurrency_limit=1,
+        ).then(head_and_chat, None, status[:2], **private)
+
+        _add_api(forum)
+    page.queue(max_size=QUEUE_SIZE, default_concurrency_limit=ANSWERS_AT_ONCE, api_open=False)
+    page.fqa_i18n = i18n
+    return page
+
+
+_BOX_READY = gr.update(submit_btn=True, stop_btn=False)
+_PANEL = '<div class="fqa-panel" role="region" tabindex="-1"></div>'
+_LANGUAGE_SWITCH = """
+element.addEventListener('click', (event) => {
+  if (event.target.closest('[data-fqa=language]')) trigger('select', {});
+});
+"""
+
+
+class _LatestTurns:
+    """Which turn of a browser tab is the latest; an older one writes no more into its chat.
+
+    Gradio can cancel an event, but an event that cancels an earlier run of itself may lose track
+    of the new run (the page forgets a cancelled run by its function, not by its run).
+    """
+
+    def __init__(self) -> None:
+        self._latest: dict[str | None, object] = {}
+
+    def begin(self, request: gr.Request) -> Callable[[], bool]:
+        """Make a new turn the latest; what is returned tells whether it still is."""
+        session, turn = request.session_hash, object()
+        self._latest[session] = turn
+        return lambda: self._latest.get(session) is turn
+
+    def end(self, request: gr.Request) -> None:
+        """Leave the tab without a turn."""
+        self._latest.pop(request.session_hash, None)
+
+
+def _turn(forum: ForumQA, text: str, chat: Chat, is_latest: Callable[[], bool]) -> Turn:
+    """Yield (text box, chat) as the answer to one question grows."""
+    question = text.strip()[:QUESTION_LENGTH]
+    if not question:
+        yield gr.skip(), gr.skip()
+        return
+    earlier = fragments.history(chat)
+    chat = [*chat, {"role": "user", "content": fragments.shown_question(question)}]
+    # The box stays open to typing, which also keeps the focus in it.
+    yield gr.update(value="", submit_btn=False, stop_btn=True), chat
+    answer = None
+    fragment = ""
+    try:
+        for answer in forum.stream(question, history=earlier):
+            if not is_latest():
+                break
+            fragment = fragments.answer_html(answer, growing=True)
+            yield gr.skip(), [*chat, {"role": "assistant", "content": fragment}]
+        if answer is not None:
+            fragment = fragments.answer_html(answer)
+    except ForumQAError as error:
+        fragment = fragments.problem_html(str(error))
+    except Exception:
+        # A mistake of ours: the reader gets a sentence, the log gets the traceback.
+        log.exception("the answer to a question failed")
+        fragment = fragments.problem_html(say(language_of(question), "failed"))
+    if is_latest():
+        yield _BOX_READY, [*chat, {"role": "assistant", "content": fragment}]
+    else:
+        yield gr.skip(), gr.skip()  # Gradio sends the last value of a run once more at its end
+
+
+def _stopped(chat: Chat) -> Chat:
+    """Return the chat with its last answer marked as stopped."""
+    questions = [message for message in chat if message["role"] == "user"]
+    if not questions:
+        return chat
+    language = language_of(fragments.content_text(questions[-1]["content"]))
+    said = ""
+    if chat[-1]["role"] == "assistant":
+        said = fragments.content_text(chat[-1]["content"])
+        chat = chat[:-1]
+    fragment = fragments.stopped_html(said, language)
+    return [*chat, {"role": "assistant", "content": fragment}]
+
+
+def _state(forum: ForumQA, language: str) -> tuple[Any, ...]:
+    """Return head, chat and material section as the engine's state has them."""
+    info = forum.info()
+    problem, starters, documents = str(info.get("problem", "")), [], []
+    try:
+        starters, documents = forum.starters(language), forum.documents()
+    except ForumQAError as error:
+        problem = str(error)
+    return (
+        fragments.head_html(language, len(documents), problem, forum.generator_name),
+        gr.update(
+            label=say(language, "chat"),
+            placeholder=fragments.greeting_html(language),
+            examples=[{"text": starter} for starter in starters],
+        ),
+        fragments.material_html(language, info, documents),
+    )
+
+
+def _add_api(forum: ForumQA) -> None:
+    """Give programs the two verbs; docstrings are what the API page shows."""
+
+    def retrieve(question: str, k: int = 5) -> list[dict[str, Any]]:
+        """Find the passages of the material that are nearest to a question, best first.
+
+        Each is a dict with `passage` (document_id, text, start, end, ...), `title`, `source` and
+        `score`.
+        """
+        try:
+            return [asdict(hit) for hit in forum.retrieve(question, min(max(int(k), 1), 100))]
+        except ForumQAError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    def ask(question: str, history: list[dict[str, str]] | None = None) -> dict[str, Any]:
+        """Answer a question with exact sentences of the material.
+
+        `history` holds earlier turns as {"role": "user" | "assistant", "content": str}. The answer
+        is a dict with `text`, `kind` ("extractive", "generated" or "abstained"), `confidence`,
+        `citations` (number, document_id, quote, start, end, ...) and `hits`.
+        """
+        try:
+            return asdict(forum.ask(question, history=history or ()))
+        except ForumQAError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    gr.api(retrieve, api_name="retrieve", concurrency_id="answers")
+    gr.api(ask, api_name="ask", concurrency_id="answers")
+
+
+def _i18n() -> gr.I18n:
+    return gr.I18n(**{language: table(language) for language in LANGUAGES})
+
+
+def _language(request: gr.Request) -> str:
+    return chosen(request.cookies, request.headers.get("accept-language", ""))
+
+
+def _index(index: int | tuple[int, int]) -> int:
+    return index if isinstance(index, int) else index[0]

@@ -15,12 +15,12 @@ from forumqa.schema import Answer, Citation, Generator, GeneratorFailed, Hit
 from forumqa.store import Snapshot
 
 # An answer of one or two newspaper sentences; a list may take more.
-USUAL_LENGTH = 220
+USUAL_LENGTH = 260
 LONGEST = 400
 LONGEST_LIST = 800
 _LIST_SENTENCES = 5
 # How far behind the best sentence another one may be and still be quoted.
-_MARGIN = 0.6
+_MARGIN = 1.0
 
 _LIST = re.compile(
     r"(?:두|세|네|다섯|여섯|[2-9]) ?가지|무엇무엇|무엇들|어떤 것들|목록|나열|각각|모두 (?:무엇|어디|누구)"
@@ -168,9 +168,7 @@ def _generate(ranking: Ranking, citations: tuple[Citation, ...], hits: Sequence[
         return
     numbers = {citation.number for citation in citations}
     # A number that stands for no quotation is no evidence, and is taken out.
-    text = re.sub(
-        r"\s?\[(\d+)\]", lambda m: m.group() if int(m.group(1)) in numbers else "", text
-    )
+    text = re.sub(r"\s?\[(\d+)\]", lambda m: m.group() if int(m.group(1)) in numbers else "", text)
     used = {int(n) for n in re.findall(r"\[(\d+)\]", text)}
     kept = tuple(c for c in citations if c.number in used) or citations
     yield Answer(question, text, "generated", confidence, kept, tuple(hits))

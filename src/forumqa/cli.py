@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from forumqa.engine import ForumQA, settings_from_environment
-from forumqa.schema import Answer, BuildReport, ForumQAError, Hit, IndexMissing
+from forumqa.schema import Answer, BuildReport, ForumQAError, Hit
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -129,23 +129,10 @@ def _serve(options: argparse.Namespace) -> int:
     from forumqa.webui import serve
 
     forum = ForumQA(options.index, options.corpus)
-    if options.rebuild or not forum.info()["ready"]:
-        try:
-            print(_report_text(forum.rebuild(progress=_progress)), file=sys.stderr)
-        except ForumQAError:
-            if isinstance(_problem(forum), IndexMissing):
-                raise
-    print(f"forumqa: http://{options.host}:{options.port}", file=sys.stderr)
+    if options.rebuild or not (forum.index / "CURRENT").exists():
+        print(_report_text(forum.rebuild(progress=_progress)), file=sys.stderr)
     serve(forum, host=options.host, port=options.port)
     return 0
-
-
-def _problem(forum: ForumQA) -> ForumQAError | None:
-    try:
-        forum.documents()
-    except ForumQAError as error:
-        return error
-    return None
 
 
 def _eval(options: argparse.Namespace) -> int:

@@ -38,16 +38,31 @@ class StaticEmbedder:
         self.matrix: NDArray[np.float16] = load_file(weights)["embedding.weight"]
         self.dimension = int(self.matrix.shape[1])
 
-    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of each text."""
-        encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [item.ids for item in encoded]
+    def _encode(self, texts: Sequence[str]) -> list[Any]:
+        if len(texts) == 1:  # a batch of one pays for threads that it does not need
+            return [self._tokenizer.encode(texts[0], add_special_tokens=False)]
+        return list(self._tokenizer.encode_batch(list(texts), add_special_tokens=False))
+
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the tokens of each text as ``2 * id``, plus one where a word begins."""
+        out = []
+        for text, item in zip(texts, self._encode(texts), strict=True):
+            row = []
+            for i, (token, (start, _)) in enumerate(zip(item.ids, item.offsets, strict=True)):
+                begins = i == 0 or start == 0 or text[start - 1].isspace()
+                row.append(2 * token + begins)
+            out.append(row)
+        return out
+
+    def vectors_of(self, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Return the matrix rows of tokens as :meth:`tokens` gives them."""
+        return np.asarray(self.matrix[tokens >> 1], np.float32)
 
     def encode_passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
         out = np.zeros((len(texts), self.dimension), np.float32)
-        for row, ids in enumerate(self.token_ids(texts)):
-            if ids:
-                out[row] = self.matrix[ids].mean(axis=0, dtype=np.float32)
+        for row, item in enumerate(self._encode(texts)):
+            if item.ids:
+                out[row] = self.matrix[item.ids].mean(axis=0, dtype=np.float32)
         return unit(out)
 
     encode_queries = encode_passages
@@ -73,7 +88,7 @@ class TransformerEmbedder:
             ) from error
         self.name = settings.embedder
         self._query_prompt, self._passage_prompt = settings.query_prompt, settings.passage_prompt
-        self.dimension = int(self._model.get_embedding_dimension())
+        self.dimension = int(self._model.get_embedding_dimension() or 0)
         # A hub model has no single file to hash: two models that embed one text alike are alike.
         probe = self._model.encode(["지역 기업 a city 1"], normalize_embeddings=True)
         prompts = json.dumps([self._query_prompt, self._passage_prompt])
@@ -114,7 +129,7 @@ def _is_static(path: Path) -> bool:
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scale rows to length one; zero rows stay zero."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+    return np.asarray(vectors / np.maximum(norms, 1e-12), np.float32)
 
 
 class DenseIndex:

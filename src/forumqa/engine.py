@@ -71,11 +71,7 @@ class ForumQA:
 
     def ask(self, question: str, *, history: Sequence[Message] = ()) -> Answer:
         """Return the answer, made of quoted sentences, or an abstention. Raises ForumQAError."""
-        answer = None
-        for answer in self.stream(question, history=history):
-            pass
-        assert answer is not None
-        return answer
+        return list(self.stream(question, history=history))[-1]
 
     def stream(self, question: str, *, history: Sequence[Message] = ()) -> Iterator[Answer]:
         """Yield the answer as it grows; the last one is complete. Raises ForumQAError."""
@@ -88,7 +84,9 @@ class ForumQA:
         hits = retrieval.hits(snapshot, ranking, 5)
         yield from answering.answer(snapshot, ranking, hits, self._language_model())
 
-    def rebuild(self, corpus: StrPath | None = None, progress: Progress | None = None) -> BuildReport:
+    def rebuild(
+        self, corpus: StrPath | None = None, progress: Progress | None = None
+    ) -> BuildReport:
         """Bring the index up to date with the corpus folder. Raises ForumQAError.
 
         Questions go on being answered from the generation before until the new one is in.
@@ -101,7 +99,11 @@ class ForumQA:
             except (IndexMissing, IndexBroken):
                 previous = None
             return indexer.rebuild(
-                Path(corpus) if corpus else self.corpus, self.index, self._model(), previous, progress
+                Path(corpus) if corpus else self.corpus,
+                self.index,
+                self._model(),
+                previous,
+                progress,
             )
 
     def document(self, document_id: str) -> Document | None:

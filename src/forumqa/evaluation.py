@@ -105,7 +105,11 @@ def evaluate(paths: Sequence[Path], embedder: Embedder, side: str = "both") -> d
                 result.answered = any(_squeeze(a) in squeezed for a in query["answers"])
                 result.characters = sum(len(c.quote) for c in answer.citations)
             results.append(result)
-    figures = {"queries": len(results), "documents": documents, "index_seconds": round(seconds, 3)}
+    figures: dict[str, Any] = {
+        "queries": len(results),
+        "documents": documents,
+        "index_seconds": round(seconds, 3),
+    }
     figures |= _figures(results)
     kinds = sorted({result.kind for result in results if result.kind})
     if kinds:

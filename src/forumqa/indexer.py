@@ -13,6 +13,7 @@ import time
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,16 @@ import numpy as np
 from forumqa import store
 from forumqa.chunking import CHUNKER_VERSION, split
 from forumqa.dense import DenseIndex
-from forumqa.lexical import ANALYSER_VERSION, EMPTY, Analyser, LexicalIndex, Ragged, recode
+from forumqa.lexical import (
+    ANALYSER_VERSION,
+    EMPTY,
+    Analyser,
+    LexicalIndex,
+    Ragged,
+    Word,
+    merge,
+    recode,
+)
 from forumqa.loaders import LOADERS, LOADERS_VERSION, load
 from forumqa.schema import (
     BuildReport,
@@ -30,6 +40,7 @@ from forumqa.schema import (
     LoadFailed,
     Passage,
     Progress,
+    TokenEmbedder,
 )
 from forumqa.store import Snapshot
 from forumqa.text import bigrams
@@ -118,6 +129,13 @@ def rebuild(corpus: Path, index: Path, embedder: Embedder, previous: Snapshot | 
     )
 
 
+@lru_cache(maxsize=1)
+def _analyser() -> Analyser:
+    """The analyser is kept for the next rebuild of this process; a served page rebuilds rarely,
+    and pays with memory only once it has."""
+    return Analyser()
+
+
 def _versions() -> dict[str, int]:
     return {
         "analyser": ANALYSER_VERSION,
@@ -128,7 +146,7 @@ def _versions() -> dict[str, int]:
 
 def _compatible(snapshot: Snapshot, embedder: Embedder) -> bool:
     same_model = snapshot.manifest["embedder"]["fingerprint"] == embedder.fingerprint
-    return same_model and snapshot.manifest["versions"] == _versions()
+    return bool(same_model and snapshot.manifest["versions"] == _versions())
 
 
 def _scan(corpus: Path) -> _Scan:
@@ -182,10 +200,10 @@ def assemble(documents: Sequence[Document], embedder: Embedder, previous: Snapsh
     reuse = [known.get(text, -1) for text in units]
     fresh = [text for text, row in zip(units, reuse, strict=True) if row < 0]
 
-    analysed = []
+    analysed: list[list[Word]] = []
     vectors = np.zeros((len(units), embedder.dimension), np.float32)
     if fresh:
-        analyser = Analyser()
+        analyser = _analyser()
         encoded = []
         for at in range(0, len(fresh), _BATCH):
             if progress:
@@ -199,12 +217,14 @@ def assemble(documents: Sequence[Document], embedder: Embedder, previous: Snapsh
         vectors[[row >= 0 for row in reuse]] = previous.dense.vectors(rows)
 
     old = previous.lexical if previous else None
-    table, words = recode(
-        old.table if old else [], old.words if old else EMPTY, reuse, analysed
-    )
+    table, words = recode(old.table if old else [], old.words if old else EMPTY, reuse, analysed)
     pairs, pair_rows = recode(
         old.pairs if old else [], old.pair_rows if old else EMPTY, reuse, map(bigrams, fresh)
     )
+    tokens = EMPTY
+    if isinstance(embedder, TokenEmbedder):
+        fresh_tokens = Ragged.of(embedder.tokens(fresh))
+        tokens = merge(previous.tokens if previous else EMPTY, reuse, fresh_tokens)
     counts = [len(passage.sentences) for passage in passages]
     firsts = np.concatenate([[0], np.cumsum(counts)]).astype(int).tolist()
     extra_row = {text: len(sentences) + i for i, text in enumerate(extras)}
@@ -222,5 +242,6 @@ def assemble(documents: Sequence[Document], embedder: Embedder, previous: Snapsh
         passage_document=np.array(owners, np.int32),
         lexical=LexicalIndex(table, words, members, len(sentences), pairs, pair_rows),
         dense=DenseIndex.build(vectors),
+        tokens=tokens,
     )
     return snapshot, len(fresh)

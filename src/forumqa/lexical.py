@@ -28,18 +28,191 @@ ANALYSER_VERSION = 1
 _NOUNS = {"NNG", "NNP", "NNB", "NR", "SL", "SN", "SH", "XR", "SW", "W_SERIAL"}
 _VERBS = {"VV", "VA"}
 # Nouns and verbs that hold a Korean clause together, as "thing", "do" and "be" do in English.
-_LIGHT = set(
-    "것 수 등 바 데 때문 듯 채 만큼 뿐 대로 하다 되다 있다 없다 이다 아니다 않다 못하다 말다 주다 보다 같다 대하다 "
-    "관하다 위하다 통하다 따르다 의하다 그렇다 이렇다 어떻다 그러다 이러다 어떡하다 어쩌다 싶다 말하다 알리다 알다 "
-    "가다 오다 나 너 우리 무엇 뭐 누구 언제 어디 왜 어떻 어떤 어느 무슨 몇 얼마 얼마나 어떻게 이 그 저 해당 건 점 "
-    "대해 관련 이번 대한 관한 및 또 또는 더 좀 다 잘".split()
+_LIGHT = frozenset(
+    [
+        "것",
+        "수",
+        "등",
+        "바",
+        "데",
+        "때문",
+        "듯",
+        "채",
+        "만큼",
+        "뿐",
+        "대로",
+        "하다",
+        "되다",
+        "있다",
+        "없다",
+        "이다",
+        "아니다",
+        "않다",
+        "못하다",
+        "말다",
+        "주다",
+        "보다",
+        "같다",
+        "대하다",
+        "관하다",
+        "위하다",
+        "통하다",
+        "따르다",
+        "의하다",
+        "그렇다",
+        "이렇다",
+        "어떻다",
+        "그러다",
+        "이러다",
+        "어떡하다",
+        "어쩌다",
+        "싶다",
+        "말하다",
+        "알리다",
+        "알다",
+        "가다",
+        "오다",
+        "나",
+        "너",
+        "우리",
+        "무엇",
+        "뭐",
+        "누구",
+        "언제",
+        "어디",
+        "왜",
+        "어떻",
+        "어떤",
+        "어느",
+        "무슨",
+        "몇",
+        "얼마",
+        "얼마나",
+        "어떻게",
+        "이",
+        "그",
+        "저",
+        "해당",
+        "건",
+        "점",
+        "대해",
+        "관련",
+        "이번",
+        "대한",
+        "관한",
+        "및",
+        "또",
+        "또는",
+        "더",
+        "좀",
+        "다",
+        "잘",
+    ]
 )
-_ENGLISH_STOP = set(
-    "a an the of to in on at by for from with without about into over under as and or but not no nor so if "
-    "than then that this these those there here it its he him his she her they them their we us our you your "
-    "i me my who whom whose what which when where why how is are was were be been being am do does did done "
-    "doing have has had having will would shall should can could may might must s t d ll re ve m please tell "
-    "say says said any some".split()
+_ENGLISH_STOP = frozenset(
+    [
+        "a",
+        "an",
+        "the",
+        "of",
+        "to",
+        "in",
+        "on",
+        "at",
+        "by",
+        "for",
+        "from",
+        "with",
+        "without",
+        "about",
+        "into",
+        "over",
+        "under",
+        "as",
+        "and",
+        "or",
+        "but",
+        "not",
+        "no",
+        "nor",
+        "so",
+        "if",
+        "than",
+        "then",
+        "that",
+        "this",
+        "these",
+        "those",
+        "there",
+        "here",
+        "it",
+        "its",
+        "he",
+        "him",
+        "his",
+        "she",
+        "her",
+        "they",
+        "them",
+        "their",
+        "we",
+        "us",
+        "our",
+        "you",
+        "your",
+        "i",
+        "me",
+        "my",
+        "who",
+        "whom",
+        "whose",
+        "what",
+        "which",
+        "when",
+        "where",
+        "why",
+        "how",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "being",
+        "am",
+        "do",
+        "does",
+        "did",
+        "done",
+        "doing",
+        "have",
+        "has",
+        "had",
+        "having",
+        "will",
+        "would",
+        "shall",
+        "should",
+        "can",
+        "could",
+        "may",
+        "might",
+        "must",
+        "s",
+        "t",
+        "d",
+        "ll",
+        "re",
+        "ve",
+        "m",
+        "please",
+        "tell",
+        "say",
+        "says",
+        "said",
+        "any",
+        "some",
+    ]
 )
 
 
@@ -239,7 +412,8 @@ class Ragged:
 
     @classmethod
     def of(cls, rows: Iterable[Sequence[int]]) -> Ragged:
-        lengths, values = [0], []
+        lengths: list[int] = [0]
+        values: list[int] = []
         for row in rows:
             lengths.append(len(row))
             values.extend(row)
@@ -494,7 +668,7 @@ class LexicalIndex:
                 if not all(usable[i : i + size]) or any(k in out for k in range(i, i + size)):
                     continue
                 parts = tokens[i : i + size]
-                orders = [parts, parts[-1:] + parts[:-1]] if size > 1 else [parts]
+                orders = [parts, [*parts[-1:], *parts[:-1]]] if size > 1 else [parts]
                 for order in orders:
                     key = _join_keys(tx.sound_key(p) for p in order)
                     ids = self._names.get(key, ()) if len(key) >= 3 else ()
@@ -540,24 +714,30 @@ def romanize(syllable: str) -> str:
 K = TypeVar("K", Word, str)
 
 
-def recode(old_keys: Sequence[K], old_rows: Ragged, reuse: Sequence[int],
-           fresh: Iterable[Sequence[K]]) -> tuple[list[K], Ragged]:  # fmt: skip
-    """Return the rows of a new generation and their keys, in sorted order.
-
-    Unit i takes row ``reuse[i]`` of the old generation or, where that is -1, the next one of
-    ``fresh``. The order of the keys does not depend on what was reused, so that a build on top of
-    another equals a build from nothing.
-    """
-    keys: dict[K, int] = {key: i for i, key in enumerate(old_keys)}
-    fresh_rows = Ragged.of([[keys.setdefault(key, len(keys)) for key in row] for row in fresh])
+def merge(old: Ragged, reuse: Sequence[int], fresh: Ragged) -> Ragged:
+    """Return rows taken from ``old`` (row ``reuse[i]``) or, where that is -1, from ``fresh`` in
+    order."""
     both = Ragged(
-        np.concatenate([old_rows.indptr, fresh_rows.indptr[1:] + old_rows.indptr[-1]]),
-        np.concatenate([old_rows.values, fresh_rows.values]),
+        np.concatenate([old.indptr, fresh.indptr[1:] + old.indptr[-1]]),
+        np.concatenate([old.values, fresh.values]),
     )
     pick = np.array(reuse, np.int64)
     new = pick < 0
-    pick[new] = len(old_rows) + np.arange(int(new.sum()))
-    rows = _expand(Ragged(np.arange(len(pick) + 1, dtype=np.int64), pick.astype(np.int32)), both)
+    pick[new] = len(old) + np.arange(int(new.sum()))
+    every = Ragged(np.arange(len(pick) + 1, dtype=np.int64), pick.astype(np.int32))
+    return _expand(every, both)
+
+
+def recode(old_keys: Sequence[K], old_rows: Ragged, reuse: Sequence[int],
+           fresh: Iterable[Sequence[K]]) -> tuple[list[K], Ragged]:  # fmt: skip
+    """Merge rows of keys (see :func:`merge`); return the keys in use, sorted, and the rows.
+
+    The order of the keys does not depend on what was reused, so that a build on top of another
+    equals a build from nothing.
+    """
+    keys: dict[K, int] = {key: i for i, key in enumerate(old_keys)}
+    fresh_rows = Ragged.of([[keys.setdefault(key, len(keys)) for key in row] for row in fresh])
+    rows = merge(old_rows, reuse, fresh_rows)
     used = np.unique(rows.values)
     names = list(keys)
     order = sorted(used.tolist(), key=lambda i: names[i])

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from itertools import pairwise
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forumqa import text as tx
-from forumqa.calibration import FEATURES, Signals, weights
+from forumqa.calibration import FEATURES, TOKEN_COLUMNS, Signals, regime, weights
+from forumqa.dense import unit
 from forumqa.lexical import QueryTerm
-from forumqa.schema import Embedder, Hit, Message
+from forumqa.schema import Embedder, Hit, Message, TokenEmbedder
 from forumqa.store import Snapshot
 
 Floats = NDArray[np.float32]
@@ -23,6 +24,8 @@ Rows = NDArray[np.int64]
 # question's words. In a small corpus that is everything.
 _DENSE_CANDIDATES = 256
 _LEXICAL_CANDIDATES = 64
+# So many sentences are compared word by word.
+_TOKEN_CANDIDATES = 64
 # BM25 of a word that fills a sentence tends to (k1 + 1) times its idf.
 _SATURATED = 2.2
 
@@ -39,6 +42,11 @@ class Query:
     pairs: list[tuple[int, float]]
     pair_weight: float
     vector: Floats
+
+    @property
+    def known(self) -> float:
+        """The share of the content words' weight that stands anywhere in the material."""
+        return sum(t.weight for t in self.terms if t.words) / max(self.weight, 1e-6)
 
     @property
     def weight(self) -> float:
@@ -60,6 +68,7 @@ class Ranking:
     lexical: Floats
     dense: Floats
     signals: Signals
+
 
 # --- what kind of thing a question asks for ------------------------------------------------------
 
@@ -162,9 +171,41 @@ def features(snapshot: Snapshot, query: Query) -> tuple[Rows, Floats]:
         "dense_passage": np.maximum.reduceat(dense, starts)[group],
         "dense_context": context[group],
         "cue": _cues(snapshot, query, rows),
-        "lead": np.isin(np.arange(len(rows)), starts),
     }
-    return rows, np.stack([columns[name] for name in FEATURES], axis=1).astype(np.float32)
+    table = np.zeros((len(rows), len(FEATURES)), np.float32)
+    for name, values in columns.items():
+        table[:, FEATURES.index(name)] = values
+    return rows, table
+
+
+def token_match(snapshot: Snapshot, embedder: TokenEmbedder, question: str, rows: Rows) -> Floats:
+    """Compare word by word: for each token (and each word) of the question the most similar one of
+    the sentence, averaged by the lengths of the question's vectors; float32 of shape (n, 2).
+
+    This is the MaxSim of ColBERT (Khattab and Zaharia 2020) over static vectors, in which a
+    sentence's mean drowns the one word that matters.
+    """
+    asked = np.array(embedder.tokens([question])[0], np.int32)
+    if not len(asked):
+        return np.zeros((len(rows), 2), np.float32)
+    taken = [snapshot.tokens.row(int(row)) for row in rows]
+    # A sentence without a token matches like one of an unknown token.
+    flat = np.concatenate([row if len(row) else np.ones(1, np.int32) for row in taken])
+    starts = np.cumsum([0, *(max(len(row), 1) for row in taken)])[:-1]
+    mine, theirs = embedder.vectors_of(asked), embedder.vectors_of(flat)
+    by_token = _max_sim(mine, theirs, starts)
+    word_starts = np.flatnonzero(flat & 1)
+    words = np.add.reduceat(theirs, word_starts, axis=0)
+    my_words = np.add.reduceat(mine, np.flatnonzero(asked & 1), axis=0)
+    by_word = _max_sim(my_words, words, np.searchsorted(word_starts, starts))
+    return np.stack([by_token, by_word], axis=1)
+
+
+def _max_sim(mine: Floats, theirs: Floats, starts: Rows) -> Floats:
+    lengths = np.linalg.norm(mine, axis=1)
+    similarity = unit(mine) @ unit(theirs).T
+    best = np.maximum.reduceat(similarity, starts, axis=1)
+    return np.asarray(lengths @ best / max(float(lengths.sum()), 1e-9), np.float32)
 
 
 def _beside(values: Floats, starts: Rows) -> Floats:
@@ -199,43 +240,80 @@ def rank(snapshot: Snapshot, embedder: Embedder, question: str, history: Sequenc
         query = carry_over(snapshot, embedder, query, history)
     if not snapshot.passages:
         none = np.zeros(0, np.float32)
-        return Ranking(query, np.zeros(0, np.int64), none, none, none, Signals.none())
+        return Ranking(query, np.zeros(0, np.int64), none, none, none, Signals(query.cross))
     rows, table = features(snapshot, query)
-    scores = table @ weights(query.cross, side)
+    scores = table @ weights(regime(query.cross, query.known), side, tokens=False)
     order = np.argsort(-scores, kind="stable")
     rows, table, scores = rows[order], table[order], scores[order]
+    if len(snapshot.tokens) and isinstance(embedder, TokenEmbedder) and side != "lexical":
+        # Word by word, the best of them again; those behind stay behind.
+        top = slice(0, _TOKEN_CANDIDATES)
+        table[top, TOKEN_COLUMNS] = token_match(snapshot, embedder, query.text, rows[top])
+        again = table[top] @ weights(regime(query.cross, query.known), side)
+        order = np.argsort(-again, kind="stable")
+        rows[top], table[top] = rows[top][order], table[top][order]
+        if len(rows) > _TOKEN_CANDIDATES:
+            scores = scores + (again.min() - scores[_TOKEN_CANDIDATES])
+        scores[top] = again[order]
     lexical = table[:, FEATURES.index("words_passage")] + table[:, FEATURES.index("pairs_passage")]
     dense = table[:, FEATURES.index("dense_passage")]
-    signals = measure(snapshot, query, rows, table, scores)
+    signals = measure(snapshot, embedder, query, rows, table, scores)
     return Ranking(query, rows, scores, lexical, dense, signals)
 
 
-def measure(snapshot: Snapshot, query: Query, rows: Rows, table: Floats, scores: Floats) -> Signals:
+def measure(snapshot: Snapshot, embedder: Embedder, query: Query, rows: Rows, table: Floats,
+            scores: Floats) -> Signals:  # fmt: skip
     """Return what the decision to abstain looks at, of a ranking."""
     passage = int(snapshot.sentence_passage[rows[0]])
     held = {int(i) for i in snapshot.lexical.terms_of_passage(passage)}
     found = sum(t.weight for t in query.terms if any(i in held for i, _ in t.words))
     column = {name: table[:, i] for i, name in enumerate(FEATURES)}
-    document = snapshot.passage_document[snapshot.sentence_passage[rows]]
-    others = scores[document != document[0]]
+    met, least = 0.0, 0.0
+    if len(snapshot.tokens) and isinstance(embedder, TokenEmbedder):
+        met, least = words_met(snapshot, embedder, query.text, passage)
     return Signals(
         cross=query.cross,
         coverage=found / max(query.weight, 1e-6),
         words=float(column["words_sentence"][0] + column["words_passage"][0]),
-        pairs=float(column["pairs_sentence"][0] + column["pairs_passage"][0]),
         dense=float(column["dense_sentence"][0]),
-        dense_best=float(column["dense_sentence"].max()),
         dense_passage=float(column["dense_passage"][0]),
         dense_context=float(column["dense_context"][0]),
+        dense_deviation=_deviation(column["dense_sentence"]),
+        token_words=float(column["token_words"][0]),
+        words_met=met,
+        words_least_met=least,
         score=float(scores[0]),
-        margin=float(scores[0] - others[0]) if len(others) else 0.0,
-        terms=len(query.terms),
+        deviation=_deviation(scores),
     )
+
+
+def _deviation(values: Floats) -> float:
+    """Return how many standard deviations the first value stands above the mean of all."""
+    return float((values[0] - values.mean()) / max(float(values.std()), 1e-3))
+
+
+def words_met(snapshot: Snapshot, embedder: TokenEmbedder, question: str,
+              passage: int) -> tuple[float, float]:  # fmt: skip
+    """Return how well the question's words are met by the most similar words of a passage: the
+    mean, and the mean of the third that is met least; both weighted by the words' vectors."""
+    asked = np.array(embedder.tokens([question])[0], np.int32)
+    taken = [snapshot.tokens.row(int(unit)) for unit in snapshot.lexical.passages.row(passage)]
+    flat = np.concatenate(taken) if taken else asked[:0]
+    if not len(asked) or not len(flat):
+        return 0.0, 0.0
+    mine = np.add.reduceat(embedder.vectors_of(asked), np.flatnonzero(asked & 1), axis=0)
+    theirs = np.add.reduceat(embedder.vectors_of(flat), np.flatnonzero(flat & 1), axis=0)
+    weight = np.linalg.norm(mine, axis=1)
+    best = (unit(mine) @ unit(theirs).T).max(axis=1)
+    # The vectors of words that mean little are short (SIF weights, Arora et al. 2017).
+    least = np.argsort(best * 1.0 + (weight < weight.mean() * 0.7))[: max(1, len(best) // 3)]
+    mean = float(best @ weight / max(float(weight.sum()), 1e-9))
+    return mean, float(best[least] @ weight[least] / max(float(weight[least].sum()), 1e-9))
 
 
 def hits(snapshot: Snapshot, ranking: Ranking, k: int) -> list[Hit]:
     """Return the passages of the ranked sentences, best first, at most k."""
-    passages, first = np.unique(snapshot.sentence_passage[ranking.rows], return_index=True)
+    _, first = np.unique(snapshot.sentence_passage[ranking.rows], return_index=True)
     order = np.sort(first)
     ranks = {
         "lexical": _ranks(ranking.lexical[order]),
@@ -243,8 +321,9 @@ def hits(snapshot: Snapshot, ranking: Ranking, k: int) -> list[Hit]:
     }
     out = []
     for i, at in enumerate(order[:k].tolist()):
-        passage = snapshot.passages[int(snapshot.sentence_passage[ranking.rows[at]])]
-        document = snapshot.documents[int(snapshot.passage_document[snapshot.sentence_passage[ranking.rows[at]]])]
+        number = int(snapshot.sentence_passage[ranking.rows[at]])
+        passage = snapshot.passages[number]
+        document = snapshot.documents[int(snapshot.passage_document[number])]
         out.append(
             Hit(
                 passage=passage,
@@ -283,17 +362,16 @@ def carry_over(snapshot: Snapshot, embedder: Embedder, query: Query,
     """Add to a question that does not stand alone what the turn before was about.
 
     A question leans on the one before it if it has a pronoun or a connective of that kind, or
-    hardly a word that stands in the material. Carried over, at half weight: the words of the last
+    no content word at all. Carried over, at half weight: the words of the last
     question, and the names in what was answered to it.
     """
     asked = [m["content"] for m in history if m["role"] == "user"]
     replied = [m["content"] for m in history if m["role"] == "assistant"]
-    known = [term for term in query.terms if term.words]
-    if not asked or not (_LEANS.search(query.text) or len(known) < 2):
+    if not asked or (query.terms and not _LEANS.search(query.text)):
         return query
     before = read(snapshot, embedder, asked[-1])
     if len(asked) > 1 and _LEANS.search(before.text):
-        before = carry_over(snapshot, embedder, before, history[:_last_question(history)])
+        before = carry_over(snapshot, embedder, before, history[: _last_question(history)])
     terms = list(before.terms)
     if replied:
         terms += snapshot.lexical.names_in(replied[-1])
@@ -314,7 +392,7 @@ def carry_over(snapshot: Snapshot, embedder: Embedder, query: Query,
         terms=query.terms + list({term.surface: term for term in carried}.values()),
         pairs=query.pairs + [(i, w * _CARRIED) for i, w in before.pairs if i not in held],
         pair_weight=query.pair_weight + _CARRIED * before.pair_weight,
-        vector=vector / max(float(np.linalg.norm(vector)), 1e-9),
+        vector=unit(vector[None])[0],
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, TypedDict
+from typing import TYPE_CHECKING, Literal, Protocol, TypedDict, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -175,6 +175,18 @@ class Embedder(Protocol):
 
     def encode_passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return float32 of shape (len(texts), dimension), rows of length one (or zero)."""
+
+
+@runtime_checkable
+class TokenEmbedder(Embedder, Protocol):
+    """An embedder whose tokens have vectors of their own, so that words can be compared."""
+
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the tokens of each text as ``2 * id``, plus one where a word begins."""
+
+    def vectors_of(self, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Return float32 of shape (len(tokens), dimension), not of length one: a token's length
+        is its weight."""
 
 
 class Generator(Protocol):

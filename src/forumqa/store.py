@@ -49,7 +49,8 @@ class Snapshot:
 
     Row i of ``dense`` and of ``lexical.words`` is sentence i, and after the sentences come
     ``extras``: the distinct titles and headings. ``sentence_passage`` and ``passage_document``
-    give the passage of each sentence and the document of each passage.
+    give the passage of each sentence and the document of each passage. ``tokens`` are those of the
+    units (no rows where the embedder has none).
     """
 
     generation: int
@@ -61,6 +62,7 @@ class Snapshot:
     passage_document: NDArray[np.int32]
     lexical: LexicalIndex
     dense: DenseIndex
+    tokens: Ragged
     bytes: int = 0
 
     @property
@@ -193,6 +195,8 @@ def _encode(snapshot: Snapshot) -> dict[str, bytes]:
         units=lexical.passages.values,
         pairs_indptr=lexical.pair_rows.indptr,
         pairs=lexical.pair_rows.values,
+        tokens_indptr=snapshot.tokens.indptr,
+        tokens=snapshot.tokens.values,
     )
     table = (
         "\t".join([word.stem, word.tail, " ".join(word.terms), " ".join(word.names)])
@@ -296,7 +300,7 @@ def _decode(number: int, manifest: dict[str, Any], files: dict[str, bytes]) -> S
     with np.load(io.BytesIO(files["lexical.npz"]), allow_pickle=False) as arrays:
         ragged = {
             name: Ragged(arrays[f"{name}_indptr"], arrays[name])
-            for name in ("words", "units", "pairs")
+            for name in ("words", "units", "pairs", "tokens")
         }
     pairs = files["pairs.txt"].decode().split("\n")[:-1]
     return Snapshot(
@@ -311,5 +315,6 @@ def _decode(number: int, manifest: dict[str, Any], files: dict[str, bytes]) -> S
             table, ragged["words"], ragged["units"], sum(counts), pairs, ragged["pairs"]
         ),
         dense=DenseIndex.from_bytes(files["dense.faiss"]),
+        tokens=ragged["tokens"],
         bytes=sum(map(len, files.values())),
     )

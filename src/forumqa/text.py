@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from functools import lru_cache
+from functools import cache, lru_cache
 
 HANGUL = "가-힣"
 _HANGUL_RUN = re.compile(f"[{HANGUL}ㄱ-ㅎㅏ-ㅣ]")
@@ -74,7 +74,9 @@ _END = re.compile(r"[.!?。…！？]+")
 _CLOSERS = "\"'”’」』》〉)]}）］"
 _PAIRS = {"“": "”", "「": "」", "『": "』", "(": ")", "（": "）", "[": "]", "《": "》"}
 # What glues a quotation to the clause that reports it: "…한다."고 말했다, "…" 라며.
-_REPORTING = re.compile(r"\s?(?:이?라고|이?라며|이?라는|고|며|면서|는|은|을|를|이|가|라|에|와|과|도|등)(?![가-힣]{3})")
+_REPORTING = re.compile(
+    r"\s?(?:이?라고|이?라며|이?라는|고|며|면서|는|은|을|를|이|가|라|에|와|과|도|등)(?![가-힣]{3})"
+)
 _LIST_ITEM = re.compile(r"^\s*(?:[-*•▲△■□○●◇◆※·▶]|\d{1,2}[.)]\s|[가-하][.)]\s|[①-⑳])")
 # A quotation or bracket longer than this is a mistake of the text, not a reason to go on.
 _MAX_NESTED = 400
@@ -188,7 +190,7 @@ def spelled_letters(hangul: str) -> tuple[str, int]:
     be read. The longest name wins at each step, and the reading that covers most syllables.
     """
 
-    @lru_cache(maxsize=None)
+    @cache
     def read(at: int) -> tuple[int, str]:
         best = (at, "")
         for size in (3, 2, 1):

@@ -96,9 +96,7 @@ def _blocks(tokens: list[Token]) -> list[tuple[str, str]]:
 def _inline(children: list[Token]) -> str:
     parts: list[str] = []
     for child in children:
-        if child.type in ("text", "code_inline"):
-            parts.append(child.content)
-        elif child.type == "image":
+        if child.type in ("text", "code_inline") or child.type == "image":
             parts.append(child.content)
         elif child.type == "softbreak":
             parts.append(" ")

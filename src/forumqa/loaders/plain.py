@@ -42,7 +42,10 @@ def load(data: bytes, document_id: str) -> Document:
     first, _, rest = body.lstrip().partition("\n")
     first = first.strip()
     standing_alone = 0 < len(first) <= _TITLE_LENGTH and not first.endswith((".", "?", "!", "…"))
-    title = first if standing_alone and rest.strip() else file_title(document_id)
+    title = file_title(document_id)
+    if standing_alone and rest.strip():
+        # The title is context for its passages, not a sentence to quote.
+        title, body = first, rest.strip("\n")
     return Document(
         id=document_id, title=title, text=body, language=tx.language_of(body), source=document_id
     )

@@ -9,6 +9,6 @@ import os
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
-from .server import create_app, serve  # noqa: E402 - the environment has to be set first
+from .server import create_app, serve
 
 __all__ = ["create_app", "serve"]

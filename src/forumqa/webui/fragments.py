@@ -11,6 +11,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from urllib.parse import quote, urlsplit
 
 from forumqa.schema import Answer, BuildReport, Citation, Document, Hit, Message
@@ -24,7 +25,7 @@ _MARKER = re.compile(r"\s*\[(\d{1,3})\]")
 _TAG = re.compile(r"<[^>]*>")
 _BREAK = re.compile(r"</p>\s*(?=<p)|<br>")
 _BLANK_LINE = re.compile(r"\n[ \t]*\n\s*")
-_MARKUP_START = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)")
+_MARKUP_START = re.compile(r"<(?=[A-Za-z/!?])|&#?\w+;?")
 _MORE = '<div class="fqa-more">'
 _SNIPPET = 150
 _LISTED = 30
@@ -44,7 +45,12 @@ def shown_question(question: str) -> str:
     Only what could begin a tag or an entity is escaped: the chat's edit box shows this very string,
     and "R&D" should read "R&D" there.
     """
-    return _MARKUP_START.sub(lambda found: html.escape(found.group()), question)
+
+    def shown(found: re.Match[str]) -> str:
+        means_itself = found[0] != "<" and html.unescape(found[0]) == found[0]
+        return found[0] if means_itself else html.escape(found[0])
+
+    return _MARKUP_START.sub(shown, question)
 
 
 def typed_question(shown: str) -> str:
@@ -159,7 +165,9 @@ def _sources(citations: Sequence[Citation], language: str) -> str:
         f"<span>{escape(cited[0].title)}{_pages(cited, language)}</span></li>"
         for cited in by_document.values()
     )
-    return f'{_MORE}<p class="fqa-label">{escape(say(language, "sources"))}</p><ul>{items}</ul></div>'
+    return (
+        f'{_MORE}<p class="fqa-label">{escape(say(language, "sources"))}</p><ul>{items}</ul></div>'
+    )
 
 
 def _pages(citations: Sequence[Citation], language: str) -> str:
@@ -248,7 +256,7 @@ def paragraph_spans(text: str) -> list[Span]:
 def _body(document: Document, spans: Sequence[Span], current: Span | None) -> str:
     headings = [(section.start, section.heading) for section in document.sections]
     titles = {heading for _, heading in headings} | {document.title}
-    parts = []
+    parts: list[str] = []
     for start, end in paragraph_spans(document.text):
         plain = document.text[start:end].strip().lstrip("#").strip()
         if plain == document.title and not parts:
@@ -272,13 +280,15 @@ def _marked(text: str, start: int, end: int, spans: Sequence[Span], current: Spa
         cuts |= {min(max(offset, start), end) for offset in span}
     borders = sorted(cuts)
     parts = []
-    for left, right in zip(borders, borders[1:], strict=False):
+    for left, right in pairwise(borders):
         covering = [span for span in spans if span[0] <= left and right <= span[1]]
         piece = html.escape(text[left:right])
         if not covering or not piece.strip():
             parts.append(piece)
         elif current in covering:
-            parts.append(f'<mark class="fqa-current" tabindex="-1" data-fqa="target">{piece}</mark>')
+            parts.append(
+                f'<mark class="fqa-current" tabindex="-1" data-fqa="target">{piece}</mark>'
+            )
         else:
             parts.append(f"<mark>{piece}</mark>")
     return "".join(parts)
@@ -301,14 +311,14 @@ def head_html(
         f'aria-pressed="{str(code == language).lower()}">{name}</button>'
         for code, name in (("ko", "한국어"), ("en", "English"))
     )
-    theme = escape(say(language, "theme"))
+    theme, switch = escape(say(language, "theme")), escape(say(language, "switch"))
     notice = ""
     if generator:
         leaves = escape(say(language, "leaves", name=generator))
         notice = f'<p class="fqa-notice" role="note">{leaves}</p>'
     return (
         "<header><h1>forumqa</h1>"
-        f'<div class="fqa-switches"><div role="group" aria-label="{escape(say(language, "switch"))}">'
+        f'<div class="fqa-switches"><div role="group" aria-label="{switch}">'
         f'{tongues}</div><button type="button" data-fqa="theme" title="{theme}" '
         f'aria-label="{theme}"><span aria-hidden="true">◐</span></button></div>'
         f"<p>{escape(say(language, 'tagline'))} {status}</p></header>{notice}"
@@ -323,9 +333,7 @@ def greeting_html(language: str) -> str:
     )
 
 
-def material_html(
-    language: str, info: Mapping[str, object], documents: Sequence[Document]
-) -> str:
+def material_html(language: str, info: Mapping[str, object], documents: Sequence[Document]) -> str:
     """Return what the material section says before a rebuild: counts, and the documents by name."""
     counts = [say(language, "passages", count=info["passages"])] if "passages" in info else []
     if "generation" in info:
@@ -352,7 +360,9 @@ def report_html(report: BuildReport, language: str) -> str:
         ("removed_documents", report.removed),
     ):
         if names:
-            rows.append(_row(say(language, key), len(names), [escape(name) for name in names], language))
+            rows.append(
+                _row(say(language, key), len(names), [escape(name) for name in names], language)
+            )
     rows.append(_row(say(language, "unchanged"), len(report.unchanged), [], language))
     for key, reasons in (("not_read", report.failed), ("skipped", report.skipped)):
         if reasons:

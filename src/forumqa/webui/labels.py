@@ -20,7 +20,8 @@ WORDS: Final[dict[str, dict[str, str]]] = {
         "new": "새 대화",
         "greeting": "무엇이 궁금하신가요?",
         "greeting_more": "답은 자료의 문장 그대로이고, 번호를 누르면 원문이 열립니다.",
-        "leaves": "답은 언어 모델 {name}이(가) 씁니다. 질문과 찾은 대목이 이 컴퓨터 밖으로 전송됩니다.",
+        "leaves": "답은 언어 모델 {name}이(가) 씁니다. "
+        "질문과 찾은 대목이 이 컴퓨터 밖으로 전송됩니다.",
         "chat": "대화",
         "question": "질문",
         "ask": "질문을 입력하세요",
@@ -37,7 +38,8 @@ WORDS: Final[dict[str, dict[str, str]]] = {
         "removed": "이 문서는 더 이상 자료에 없습니다.",
         "unreachable": "원문을 열지 못했습니다. 서버가 켜져 있는지 확인해 주세요.",
         "material": "자료",
-        "material_more": "자료 폴더에 글을 더하거나 고쳤다면 색인을 새로 만드세요. 대화는 계속할 수 있습니다.",
+        "material_more": "자료 폴더에 글을 더하거나 고쳤다면 색인을 새로 만드세요. "
+        "그동안에도 대화는 이어집니다.",
         "rebuild": "색인 새로 만들기",
         "passages": "대목 {count}개",
         "generation": "색인 {count}판",
@@ -59,9 +61,10 @@ WORDS: Final[dict[str, dict[str, str]]] = {
         "theme": "Light / dark",
         "new": "New chat",
         "greeting": "What would you like to know?",
-        "greeting_more": "Answers are sentences of the material, word for word; a number opens the source.",
-        "leaves": "Answers are written by the language model {name}: your question and the passages "
-        "found leave this machine.",
+        "greeting_more": "Answers are sentences of the material, word for word; "
+        "a number opens the source.",
+        "leaves": "Answers are written by the language model {name}: "
+        "your question and the passages found leave this machine.",
         "chat": "Conversation",
         "question": "Question",
         "ask": "Ask a question",

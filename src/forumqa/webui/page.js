@@ -1,8 +1,8 @@
 // The source panel, the two switches, and what Gradio's chat lacks for keyboards and screen readers.
 (() => {
   const LABELS = {
-    ko: { chat: "대화", send: "보내기", stop: "멈추기", source: "원문", unreachable: "원문을 열지 못했습니다. 서버가 켜져 있는지 확인해 주세요." },
-    en: { chat: "Conversation", send: "Send", stop: "Stop", source: "Source", unreachable: "The source could not be opened. Is the server still running?" },
+    ko: { chat: "대화", question: "질문", send: "보내기", stop: "멈추기", source: "원문", unreachable: "원문을 열지 못했습니다. 서버가 켜져 있는지 확인해 주세요." },
+    en: { chat: "Conversation", question: "Question", send: "Send", stop: "Stop", source: "Source", unreachable: "The source could not be opened. Is the server still running?" },
   };
   // Gradio's own names of the chat's small buttons; it knows no Korean for some of them.
   const BUTTONS = [
@@ -25,6 +25,12 @@
     const [, at, id] = link.getAttribute("href").match(/^#s\/(\d+-\d+)\/(.+)$/) || [];
     return at && { at, id: decodeURIComponent(id) };
   };
+
+  // On a phone the panel lies over the chat, which then takes neither focus nor taps.
+  function coverChat() {
+    const chat = $("#fqa-chat");
+    if (chat) chat.inert = phone.matches && document.body.classList.contains("fqa-reading");
+  }
 
   async function openSource(link) {
     const wanted = parse(link);
@@ -50,7 +56,7 @@
     }
     panel.setAttribute("aria-label", label("source"));
     document.body.classList.add("fqa-reading");
-    $("#fqa-chat").inert = phone.matches; // there the panel covers the chat
+    coverChat();
     const target = $("[data-fqa=target]", panel) || panel;
     panel.scrollTop = 0;
     panel.scrollTop = target.getBoundingClientRect().top - panel.getBoundingClientRect().top - panel.clientHeight / 3;
@@ -60,7 +66,7 @@
   function closeSource() {
     if (!document.body.classList.contains("fqa-reading")) return;
     document.body.classList.remove("fqa-reading");
-    $("#fqa-chat").inert = false;
+    coverChat();
     if (!opener) return;
     opener.removeAttribute("aria-current");
     // The chat may have drawn its messages anew since the panel was opened.
@@ -85,10 +91,7 @@
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && !event.isComposing) closeSource();
   });
-  phone.addEventListener("change", () => {
-    const reading = document.body.classList.contains("fqa-reading");
-    $("#fqa-chat").inert = phone.matches && reading;
-  });
+  phone.addEventListener("change", coverChat);
 
   // Switches -------------------------------------------------------------------------------------
 
@@ -120,6 +123,7 @@
       if (element && element.getAttribute("aria-label") !== text) element.setAttribute("aria-label", text);
     };
     name("#fqa-bot [role=log]", label("chat"));
+    name("#fqa-box textarea", label("question")); // its label holds the button's name as well
     name("#fqa-box .submit-button", label("send"));
     name("#fqa-box .stop-button", label("stop"));
     // Gradio names a message by its source text, which would be read instead of the message.

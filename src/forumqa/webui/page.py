@@ -12,8 +12,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from gradio.events import api
 
-from forumqa.schema import ForumQAError
+from forumqa.schema import ForumQAError, Message
 from forumqa.text import language_of
 
 from . import fragments
@@ -34,10 +35,10 @@ Chat = list[dict[str, Any]]
 Turn = Iterator[tuple[Any, Any]]
 
 
-def build_page(forum: ForumQA) -> gr.Blocks:
-    """Return the page over an engine, which is not touched before a browser has the page."""
-    i18n = _i18n()
-    static = {"js_on_load": None, "apply_default_css": False}
+def build_page(forum: ForumQA) -> tuple[gr.Blocks, gr.I18n]:
+    """Return the page and its labels; the engine is not touched before a browser has the page."""
+    i18n = gr.I18n(**{language: table(language) for language in LANGUAGES})
+    static: dict[str, Any] = {"js_on_load": None, "apply_default_css": False}
     with gr.Blocks(title="forumqa", analytics_enabled=False) as page:
         head = gr.HTML(
             fragments.head_html("en", None),
@@ -88,7 +89,7 @@ def build_page(forum: ForumQA) -> gr.Blocks:
         # Turns, one event each.
         latest = _LatestTurns()
 
-        def ask(text: str, chat: Chat, request: gr.Request) -> Turn:
+        def send(text: str, chat: Chat, request: gr.Request) -> Turn:
             yield from _turn(forum, text, chat, latest.begin(request))
 
         def start(chat: Chat, chip: gr.SelectData, request: gr.Request) -> Turn:
@@ -111,16 +112,16 @@ def build_page(forum: ForumQA) -> gr.Blocks:
             latest.end(request)
             return _BOX_READY, []
 
-        private = {"api_visibility": "private", "show_progress": "hidden"}
-        turn = {
+        private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        turn: dict[str, Any] = {
             **private,
             # A new question need not wait for the answer to the one before it, see _LatestTurns.
             "trigger_mode": "multiple",
             "concurrency_id": "answers",
             "concurrency_limit": ANSWERS_AT_ONCE,
         }
-        turns = [
-            box.submit(ask, [box, bot], [box, bot], **turn),
+        turns: list[dict[str, Any]] = [
+            box.submit(send, [box, bot], [box, bot], **turn),
             bot.example_select(start, bot, [box, bot], **turn),
             bot.retry(retry, bot, [box, bot], **turn),
             bot.edit(edit, bot, [box, bot], **turn),
@@ -169,8 +170,7 @@ def build_page(forum: ForumQA) -> gr.Blocks:
 
         _add_api(forum)
     page.queue(max_size=QUEUE_SIZE, default_concurrency_limit=ANSWERS_AT_ONCE, api_open=False)
-    page.fqa_i18n = i18n
-    return page
+    return page, i18n
 
 
 _BOX_READY = gr.update(submit_btn=True, stop_btn=False)
@@ -274,32 +274,28 @@ def _add_api(forum: ForumQA) -> None:
     def retrieve(question: str, k: int = 5) -> list[dict[str, Any]]:
         """Find the passages of the material that are nearest to a question, best first.
 
-        Each is a dict with `passage` (document_id, text, start, end, ...), `title`, `source` and
-        `score`.
+        Each is a dict with passage (document_id, text, start, end, ...), title, source and
+        score.
         """
         try:
             return [asdict(hit) for hit in forum.retrieve(question, min(max(int(k), 1), 100))]
         except ForumQAError as error:
             raise gr.Error(str(error), print_exception=False) from error
 
-    def ask(question: str, history: list[dict[str, str]] | None = None) -> dict[str, Any]:
+    def ask(question: str, history: list[Message] | None = None) -> dict[str, Any]:
         """Answer a question with exact sentences of the material.
 
-        `history` holds earlier turns as {"role": "user" | "assistant", "content": str}. The answer
-        is a dict with `text`, `kind` ("extractive", "generated" or "abstained"), `confidence`,
-        `citations` (number, document_id, quote, start, end, ...) and `hits`.
+        history holds earlier turns as {"role": "user" | "assistant", "content": str}. The answer
+        is a dict with text, kind ("extractive", "generated" or "abstained"), confidence,
+        citations (number, document_id, quote, start, end, ...) and hits.
         """
         try:
             return asdict(forum.ask(question, history=history or ()))
         except ForumQAError as error:
             raise gr.Error(str(error), print_exception=False) from error
 
-    gr.api(retrieve, api_name="retrieve", concurrency_id="answers")
-    gr.api(ask, api_name="ask", concurrency_id="answers")
-
-
-def _i18n() -> gr.I18n:
-    return gr.I18n(**{language: table(language) for language in LANGUAGES})
+    api(retrieve, api_name="retrieve", concurrency_id="answers")
+    api(ask, api_name="ask", concurrency_id="answers")
 
 
 def _language(request: gr.Request) -> str:

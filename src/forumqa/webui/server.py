@@ -1,4 +1,4 @@
-"""The page's server: FastAPI around the Gradio page, bound to this machine unless told otherwise."""
+"""The page's server: FastAPI around Gradio, bound to this machine unless told otherwise."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ def create_app(forum: ForumQA) -> FastAPI:
         except ForumQAError as error:
             return HTMLResponse(fragments.problem_html(str(error)), 503)
         body = fragments.panel_html(document, spans, spans[0] if spans else None, language)
-        return HTMLResponse(body, 200 if document else 404)
+        return HTMLResponse(body)
 
-    page = build_page(forum)
+    page, i18n = build_page(forum)
     gr.mount_gradio_app(
         app,
         page,
@@ -92,7 +92,7 @@ def create_app(forum: ForumQA) -> FastAPI:
         run_history=False,
         show_error=False,
         theme=_theme(),
-        i18n=page.fqa_i18n,
+        i18n=i18n,
     )
     app.add_middleware(_Frame, page_is_out=page_is_out)
     return app
@@ -109,7 +109,11 @@ def serve(
     try:
         # An open page holds a stream, which would hold up the end of the server for ever.
         uvicorn.run(
-            create_app(forum), host=host, port=port, log_level="warning", timeout_graceful_shutdown=3
+            create_app(forum),
+            host=host,
+            port=port,
+            log_level="warning",
+            timeout_graceful_shutdown=3,
         )
     finally:
         forum.close()

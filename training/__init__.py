@@ -1,0 +1,1 @@
+"""Trains the default embedder of forumqa: prepare, tokenizer, teacher, train, evaluate, export."""

@@ -1,0 +1,224 @@
+"""Measures a model: on the held-out dev data, or with --measure on test folders.
+
+usage: python -m training.evaluate MODEL --work WORK [--teachers CACHE]
+       python -m training.evaluate MODEL --measure DIR
+
+MODEL is an exported folder. Prints JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr  # type: ignore[import-untyped]
+
+from training.groups import read_rows
+from training.teacher import load
+from training.vectors import Floats, embed, unit
+
+Embed = Callable[[Sequence[str]], Floats]
+Scores = dict[str, float]
+
+
+def matching(run: Embed, korean: Sequence[str], english: Sequence[str]) -> Scores:
+    """How often the translation is the nearest of all, both ways."""
+    scores = run(korean) @ run(english).T
+    own = np.arange(len(korean))
+    return {
+        "ko_en": float((scores.argmax(1) == own).mean()),
+        "en_ko": float((scores.argmax(0) == own).mean()),
+    }
+
+
+def folder_hits(
+    run: Embed, articles: Sequence[Sequence[str]], asked: Sequence[tuple[str, str, set[str]]]
+) -> dict[str, list[tuple[bool, bool, bool]]]:
+    """For each kind of question: right article; right best sentence; answer among its best two.
+
+    The article is the one that holds the best sentence.
+    """
+    flat = [sentence for article in articles for sentence in article]
+    owner = np.repeat(np.arange(len(articles)), [len(article) for article in articles])
+    scores = run([text for _, text, _ in asked]) @ run(flat).T
+    hits: dict[str, list[tuple[bool, bool, bool]]] = defaultdict(list)
+    for row, (kind, _, answers) in zip(scores, asked, strict=True):
+        best = int(row.argmax())
+        inside = np.flatnonzero(owner == owner[best])
+        two = inside[np.argsort(-row[inside])[:2]]
+        right = any(flat[index] in answers for index in inside)
+        hits[kind].append((right, flat[best] in answers, any(flat[i] in answers for i in two)))
+    return hits
+
+
+def summary(hits: dict[str, list[tuple[bool, bool, bool]]]) -> Scores:
+    """Shares by kind."""
+    found: Scores = {}
+    for kind, rows in hits.items():
+        article, best, two = np.mean(np.array(rows, float), axis=0)
+        found |= {f"{kind}_article": article, f"{kind}_best": best, f"{kind}_two": two}
+    return found
+
+
+def similarity(run: Embed, teachers: Path, korean: Sequence[str], english: Sequence[str]) -> Scores:
+    """A stand-in for a test of sentence similarity, on held-out data.
+
+    Pairs of Korean sentences, compared with what all-MiniLM-L6-v2 says of their English
+    translations: each sentence with its five nearest and five random others.
+    """
+    index, vectors = load(teachers, "minilm")
+    known = [i for i, text in enumerate(english) if text in index]
+    gold = unit(vectors[[index[english[i]] for i in known]].astype(np.float32))
+    gold_scores = gold @ gold.T
+    np.fill_diagonal(gold_scores, -1)
+    rng = np.random.default_rng(0)
+    near = np.argsort(-gold_scores, axis=1)[:, :5]
+    left = np.repeat(np.arange(len(known)), 10)
+    right = np.hstack([near, rng.integers(0, len(known), near.shape)]).ravel()
+    left, right = left[left != right], right[left != right]
+    found: Scores = {}
+    for name, texts in (("ko", korean), ("en", english)):
+        ours = run([texts[i] for i in known])
+        scores = (ours[left] * ours[right]).sum(1)
+        found[f"sts_{name}"] = float(spearmanr(scores, gold_scores[left, right]).statistic)
+    return found
+
+
+def on_dev(run: Embed, work: Path, teachers: Path | None) -> Scores:
+    """All dev numbers."""
+    news = read_rows(work / "dev-news.jsonl")
+    hits: dict[str, list[tuple[bool, bool, bool]]] = defaultdict(list)
+    for begin in range(0, len(news) - 9, 10):
+        folder = news[begin : begin + 10]
+        asked = []
+        for article in folder:
+            for question in article["questions"]:
+                answers = {article["sentences"][i]["ko"] for i in question["answer"]}
+                para = question["para_ko"]
+                for kind, text in (
+                    ("ko", question["ko"]),
+                    ("para", para if isinstance(para, str) else para[0]),
+                    ("en", question["en"]),
+                ):
+                    asked.append((kind, text, answers))
+        sentences = [[pair["ko"] for pair in article["sentences"]] for article in folder]
+        for kind, rows in folder_hits(run, sentences, asked).items():
+            hits[kind] += rows
+    found = summary(hits)
+    pairs = [tuple(pair) for pair in read_rows(work / "dev-pairs.jsonl")]
+    written = [(s["ko"], s["en"]) for article in news for s in article["sentences"]]
+    korean, english = zip(*pairs, *written, strict=True)
+    found |= matching(run, korean, english)
+    alone = matching(run, *zip(*pairs, strict=True))
+    found |= {f"public_{name}": value for name, value in alone.items()}
+    return found | (similarity(run, teachers, *zip(*pairs, strict=True)) if teachers else {})
+
+
+@cache
+def splitter() -> Any:
+    """Kiwi, loaded once."""
+    from kiwipiepy import Kiwi
+
+    return Kiwi()
+
+
+def sentence_list(text: str) -> list[str]:
+    """Sentences of a corpus text."""
+    return [found.text for found in splitter().split_into_sents(text)]
+
+
+def on_measure(run: Embed, measure: Path) -> Scores:
+    """Numbers of the model card; never used to choose anything."""
+    found: Scores = {}
+    rows = read_rows(measure / "news-ko-en.jsonl")
+    found |= matching(run, [row["ko"] for row in rows], [row["en"] for row in rows])
+    with (measure / "korsts-test.tsv").open(encoding="utf-8") as lines:
+        sts = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+    gold = [float(row["score"]) for row in sts]
+    scores = (run([r["sentence1"] for r in sts]) * run([r["sentence2"] for r in sts])).sum(1)
+    found["korsts"] = float(spearmanr(gold, scores).statistic)
+    klue = json.loads((measure / "klue-sts-dev.json").read_text(encoding="utf-8"))
+    gold = [row["labels"]["real-label"] for row in klue]
+    scores = (run([r["sentence1"] for r in klue]) * run([r["sentence2"] for r in klue])).sum(1)
+    found["klue"] = float(spearmanr(gold, scores).statistic)
+    hits: dict[str, list[tuple[bool, bool, bool]]] = defaultdict(list)
+    for folder in sorted((measure / "news").iterdir()):
+        asked = [
+            (row["kind"], row["text"], set(row["answers"]))
+            for row in read_rows(folder / "queries.jsonl")
+            if row["answerable"]
+        ]
+        answers = {answer for _, _, found_in in asked for answer in found_in}
+        corpus = [split_by(row["text"], answers) for row in read_rows(folder / "corpus.jsonl")]
+        for kind, part in folder_hits(run, corpus, asked).items():
+            hits[kind] += part
+    found |= summary(hits)
+    found["korquad_ndcg10"] = paragraphs(run, measure / "korquad")
+    return found
+
+
+def split_by(text: str, answers: set[str]) -> list[str]:
+    """Sentences of a text; answers stay whole, wherever a splitter would cut them."""
+    parts: list[str] = []
+    rest = text
+    for answer in sorted((a for a in answers if a in text), key=text.index):
+        before, _, rest_after = rest.partition(answer)
+        if not rest_after and not rest.endswith(answer):
+            continue
+        parts += [*(sentence_list(before.strip()) if before.strip() else []), answer]
+        rest = rest_after
+    return parts + (sentence_list(rest.strip()) if rest.strip() else [])
+
+
+def paragraphs(run: Embed, folder: Path) -> float:
+    """nDCG@10 of whole paragraphs, one right paragraph a question."""
+    corpus: list[dict[str, Any]] = read_rows(folder / "corpus.jsonl")
+    queries = {row["_id"]: row["text"] for row in read_rows(folder / "queries.jsonl")}
+    place = {row["_id"]: number for number, row in enumerate(corpus)}
+    with next((folder / "qrels").glob("*.tsv")).open(encoding="utf-8") as lines:
+        wanted = [
+            (row["query-id"], place[row["corpus-id"]])
+            for row in csv.DictReader(lines, delimiter="\t")
+        ]
+    texts = [f"{row.get('title', '')} {row['text']}".strip() for row in corpus]
+    scores = run([queries[query] for query, _ in wanted]) @ run(texts).T
+    right = scores[np.arange(len(wanted)), [number for _, number in wanted]]
+    rank = (scores > right[:, None]).sum(1)
+    return float(np.where(rank < 10, 1 / np.log2(rank + 2), 0).mean())
+
+
+def main() -> None:
+    """Command line."""
+    from training.export import quantised, read_model
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--work", type=Path, help="dev data of training.prepare")
+    parser.add_argument(
+        "--teachers", type=Path, help="teachers' vectors, for the similarity stand-in"
+    )
+    parser.add_argument("--measure", type=Path, help="test folders")
+    parser.add_argument("--int8", action="store_true", help="the matrix rounded to int8 first")
+    options = parser.parse_args()
+    tokenizer, matrix = read_model(options.model)
+    if options.int8:
+        rows, scale = quantised(matrix)
+        matrix = rows.astype(np.float32) * scale.astype(np.float32)[:, None]
+    run: Embed = lambda texts: embed(matrix, tokenizer, texts)  # noqa: E731
+    found: Scores = {}
+    if options.work:
+        found |= on_dev(run, options.work, options.teachers)
+    if options.measure:
+        found |= on_measure(run, options.measure)
+    print(json.dumps({name: round(value, 4) for name, value in found.items()}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

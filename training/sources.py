@@ -1,0 +1,140 @@
+"""Reads the training data: what lies in the folder given as --data, as plain Python values.
+
+Layout: pairs/*.jsonl.gz, documents/*.jsonl.gz, news/*.jsonl and
+news/thesaurus*.tsv (README.md lists them).
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question about an article, in several ways; answer: indexes of answering sentences."""
+
+    ko: str
+    en: str
+    paraphrases_ko: tuple[str, ...]
+    paraphrases_en: tuple[str, ...]
+    answer: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Article:
+    """A short bilingual news article with its questions."""
+
+    title_ko: str
+    title_en: str
+    sentences: tuple[Pair, ...]
+    questions: tuple[Question, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A thesaurus entry: a Korean word, its English equivalents, Korean near-synonyms."""
+
+    word: str
+    english: tuple[str, ...]
+    synonyms: tuple[str, ...]
+
+
+def log(message: str) -> None:
+    """Progress goes to stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a .jsonl or .jsonl.gz file."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                log(f"{path}:{number}: left out, {error}")
+
+
+def parallel(data: Path, name: str) -> list[Pair]:
+    """Korean-English pairs of pairs/NAME.jsonl.gz."""
+    return [(row["ko"], row["en"]) for row in rows(data / "pairs" / f"{name}.jsonl.gz")]
+
+
+def documents(data: Path) -> dict[str, list[list[Pair]]]:
+    """Documents by source, each a list of ("h" or "p", text)."""
+    return {
+        path.name.removesuffix(".jsonl.gz"): [
+            [(kind, text) for kind, text in row["blocks"]] for row in rows(path)
+        ]
+        for path in sorted((data / "documents").glob("*.jsonl.gz"))
+    }
+
+
+def _texts(value: str | list[str] | None) -> tuple[str, ...]:
+    """A field that holds one text or several."""
+    found = [value] if isinstance(value, str) else value or []
+    return tuple(text.strip() for text in found if text.strip())
+
+
+def _article(row: dict[str, Any]) -> Article:
+    sentences = tuple((pair["ko"].strip(), pair["en"].strip()) for pair in row["sentences"])
+    questions = tuple(
+        Question(
+            question["ko"].strip(),
+            question["en"].strip(),
+            _texts(question.get("para_ko")),
+            _texts(question.get("para_en")),
+            tuple(index for index in question["answer"] if 0 <= index < len(sentences)),
+        )
+        for question in row["questions"]
+    )
+    return Article(
+        row["title_ko"].strip(),
+        row["title_en"].strip(),
+        sentences,
+        tuple(question for question in questions if question.answer),
+    )
+
+
+def articles(data: Path, held_out: int) -> tuple[list[Article], list[dict[str, Any]]]:
+    """Articles to train on, and the rows of the last `held_out` articles of news/train.jsonl."""
+    training: list[Article] = []
+    dev: list[dict[str, Any]] = []
+    for path in sorted((data / "news").glob("*.jsonl")):
+        found = list(rows(path))
+        if path.name == "train.jsonl" and held_out:
+            found, dev = found[:-held_out], found[-held_out:]
+        training += [_article(row) for row in found]
+    return training, dev
+
+
+def thesaurus(data: Path) -> list[Entry]:
+    """Entries of every news/thesaurus*.tsv: word TAB English; ... TAB synonym; ..."""
+    entries: list[Entry] = []
+    for path in sorted((data / "news").glob("thesaurus*.tsv")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            fields = [
+                [part.strip() for part in field.split(";") if part.strip()]
+                for field in line.split("\t")
+            ]
+            if len(fields) == 3 and fields[0]:
+                entries.append(Entry(fields[0][0], tuple(fields[1]), tuple(fields[2])))
+    return entries
+
+
+def held_out_pair(english: str, one_in: int = 20) -> bool:
+    """Whether a sentence pair is for dev, by its English side.
+
+    The same English sentence stands with two translations in two of the sources, so a split by
+    line would leak.
+    """
+    return zlib.crc32(english.encode()) % one_in == 0

@@ -20,7 +20,7 @@ LONGEST = 400
 LONGEST_LIST = 800
 _LIST_SENTENCES = 5
 # How far behind the best sentence another one may be and still be quoted.
-_MARGIN = 1.0
+_MARGIN = 2.0
 
 _LIST = re.compile(
     r"(?:두|세|네|다섯|여섯|[2-9]) ?가지|무엇무엇|무엇들|어떤 것들|목록|나열|각각|모두 (?:무엇|어디|누구)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,11 @@ class DenseIndex:
     """
 
     def __init__(self, index: Any) -> None:
+        import faiss
+
         self._index = index
+        # One question over so few vectors takes less time than waking a second thread.
+        faiss.omp_set_num_threads(1 if index.ntotal < 100_000 else os.cpu_count() or 1)
 
     @classmethod
     def build(cls, vectors: NDArray[np.float32]) -> DenseIndex:
@@ -175,7 +180,7 @@ class DenseIndex:
     def search(self, query: NDArray[np.float32], k: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return (scores, rows) of the k nearest sentences, best first; shapes (min(k, n),)."""
         k = min(k, len(self))
-        if k == 0:
+        if k == 0 or not query.any():
             return np.zeros(0, np.float32), np.zeros(0, np.int64)
         scores, rows = self._index.search(query.reshape(1, -1), k)
         return scores[0], rows[0]

@@ -243,5 +243,6 @@ def assemble(documents: Sequence[Document], embedder: Embedder, previous: Snapsh
         lexical=LexicalIndex(table, words, members, len(sentences), pairs, pair_rows),
         dense=DenseIndex.build(vectors),
         tokens=tokens,
+        language=store.main_language(documents),
     )
     return snapshot, len(fresh)

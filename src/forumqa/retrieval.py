@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -203,9 +204,8 @@ def token_match(snapshot: Snapshot, embedder: TokenEmbedder, question: str, rows
 
 def _max_sim(mine: Floats, theirs: Floats, starts: Rows) -> Floats:
     lengths = np.linalg.norm(mine, axis=1)
-    similarity = unit(mine) @ unit(theirs).T
-    best = np.maximum.reduceat(similarity, starts, axis=1)
-    return np.asarray(lengths @ best / max(float(lengths.sum()), 1e-9), np.float32)
+    best = np.maximum.reduceat(unit(theirs) @ unit(mine).T, starts, axis=0)
+    return np.asarray(best @ lengths / max(float(lengths.sum()), 1e-9), np.float32)
 
 
 def _beside(values: Floats, starts: Rows) -> Floats:
@@ -284,6 +284,7 @@ def measure(snapshot: Snapshot, embedder: Embedder, query: Query, rows: Rows, ta
         words_least_met=least,
         score=float(scores[0]),
         deviation=_deviation(scores),
+        size=math.log10(len(snapshot.sentence_passage)),
     )
 
 

@@ -15,7 +15,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,7 +50,7 @@ class Snapshot:
     Row i of ``dense`` and of ``lexical.words`` is sentence i, and after the sentences come
     ``extras``: the distinct titles and headings. ``sentence_passage`` and ``passage_document``
     give the passage of each sentence and the document of each passage. ``tokens`` are those of the
-    units (no rows where the embedder has none).
+    units (no rows where the embedder has none); ``language`` is that of most of the material.
     """
 
     generation: int
@@ -63,15 +63,8 @@ class Snapshot:
     lexical: LexicalIndex
     dense: DenseIndex
     tokens: Ragged
+    language: str
     bytes: int = 0
-
-    @property
-    def language(self) -> str:
-        """The language most of the material is written in."""
-        characters = {"ko": 0, "en": 0}
-        for document in self.documents:
-            characters[language_of(document.text[:2000])] += len(document.text)
-        return max(characters, key=lambda language: characters[language])
 
     def sentence(self, row: int) -> tuple[Passage, int, int]:
         """Return the passage of a sentence and the sentence's offsets in its document."""
@@ -88,6 +81,14 @@ class Snapshot:
             for start, end in passage.sentences:
                 texts.append(passage.text[start - passage.start : end - passage.start])
         return texts + self.extras
+
+
+def main_language(documents: Sequence[Document]) -> str:
+    """Return the language most of the documents' text is written in."""
+    characters = {"ko": 0, "en": 0}
+    for document in documents:
+        characters[language_of(document.text[:2000])] += len(document.text)
+    return max(characters, key=lambda language: characters[language])
 
 
 # --- writing -----------------------------------------------------------------------------------
@@ -316,5 +317,6 @@ def _decode(number: int, manifest: dict[str, Any], files: dict[str, bytes]) -> S
         ),
         dense=DenseIndex.from_bytes(files["dense.faiss"]),
         tokens=ragged["tokens"],
+        language=main_language(documents),
         bytes=sum(map(len, files.values())),
     )

@@ -101,7 +101,7 @@ def main() -> None:
     embedder = StaticEmbedder(options.model)
     rows = [json.loads(line) for line in options.articles.read_text("utf-8").splitlines()]
     near = [json.loads(line) for line in options.near.read_text("utf-8").splitlines()]
-    near_of = {i: row for i, row in enumerate(sorted(near, key=lambda row: row["i"]))}
+    near_of = dict(enumerate(sorted(near, key=lambda row: row["i"])))
     documents = [article(i, row) for i, row in enumerate(rows)]
     tens = [list(range(i, min(i + 10, len(rows)))) for i in range(0, len(rows), 10)]
 
@@ -125,11 +125,16 @@ def main() -> None:
             if right.any():
                 lexical.append(Asked("lexical", "same", table, right))
     inside = fit(lexical, [a.table[:, LEXICAL] for a in lexical])
-    print("inside the lexical side:", dict(zip([FEATURES[i] for i in LEXICAL], inside.round(2), strict=True)))
+    print(
+        "inside the lexical side:",
+        dict(zip([FEATURES[i] for i in LEXICAL], inside.round(2), strict=True)),
+    )
     for name in sorted({a.regime for a in asked}):
         own = [a for a in asked if a.regime == name]
         for stage, chosen in (("False", FIRST), ("True", OTHERS)):
-            sides = [np.column_stack([a.table[:, LEXICAL] @ inside, a.table[:, chosen]]) for a in own]
+            sides = [
+                np.column_stack([a.table[:, LEXICAL] @ inside, a.table[:, chosen]]) for a in own
+            ]
             weights = fit(own, sides)
             full = np.zeros(len(FEATURES))
             full[LEXICAL], full[chosen] = inside * weights[0], weights[1:]
@@ -146,8 +151,15 @@ def main() -> None:
         for n, group in enumerate(groups):
             snapshot, _ = indexer.assemble([documents[i] for i in group], embedder)
             todo = [(k, t) for i in group for k, t, _ in questions(i, rows[i])]
-            todo += [("near", near_of[i][key]) for i in group if i in near_of for key in ("ko", "en", "ko2", "en2")]
-            others = rng.sample([i for i in range(len(rows)) if i not in group], 2 * size if size > 1 else 4)
+            todo += [
+                ("near", near_of[i][key])
+                for i in group
+                if i in near_of
+                for key in ("ko", "en", "ko2", "en2")
+            ]
+            others = rng.sample(
+                [i for i in range(len(rows)) if i not in group], 2 * size if size > 1 else 4
+            )
             todo += [
                 (f"absent-{k}", t) for i in others
                 for k, t, _ in rng.sample(list(questions(i, rows[i])), 3)
@@ -160,15 +172,24 @@ def main() -> None:
         x, kinds = np.array([s[2] for s in own]), np.array([s[1] for s in own])
         fold = np.array([s[3] for s in own])
         y = np.array([not k.startswith(("near", "absent")) for k in kinds])
-        weight = np.where(y, (~y).sum() / y.sum(), np.where([k.startswith("near") for k in kinds], 0.3, 1.0))
+        weight = np.where(
+            y, (~y).sum() / y.sum(), np.where([k.startswith("near") for k in kinds], 0.3, 1.0)
+        )
         make = lambda: make_pipeline(StandardScaler(), LogisticRegression(C=0.3, max_iter=1000))  # noqa: E731
         held = np.zeros(len(y))
         for k in range(4):
-            model = make().fit(x[fold != k], y[fold != k], logisticregression__sample_weight=weight[fold != k])
+            model = make().fit(
+                x[fold != k], y[fold != k], logisticregression__sample_weight=weight[fold != k]
+            )
             held[fold == k] = model.predict_proba(x[fold == k])[:, 1]
         for share in (0.04, 0.05, 0.06):
             limit = np.quantile(held[y], share)
-            print(cross, share, round(float(limit), 3), {k: round(float((held[kinds == k] < limit).mean()), 3) for k in sorted(set(kinds))})
+            print(
+                cross,
+                share,
+                round(float(limit), 3),
+                {k: round(float((held[kinds == k] < limit).mean()), 3) for k in sorted(set(kinds))},
+            )
         model = make().fit(x, y, logisticregression__sample_weight=weight)
         scale, logistic = model[0], model[1]
         factors = logistic.coef_[0] / scale.scale_

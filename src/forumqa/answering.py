@@ -30,7 +30,7 @@ _LIST = re.compile(
 )
 # A sentence that begins like this leans on the one before it.
 _LEANS = re.compile(
-    r"(?:그는|그녀는|그가|이를|이에|이는|이 ?같은|이러한|이날|이와|이로|그러면서|특히|이어|또한?\s|아울러|다만|하지만|그러나"
+    r"(?:그는|그녀는|그가|이를|이에|이는|이 ?같은|이러한|이와|이로|그러면서|특히|이어|또한?\s|아울러|다만|하지만|그러나"
     r"|반면|따라서|여기에|이 (?:사업|행사|자리|제도|대표|과정)|He\b|She\b|They\b|It\b|This\b|These\b|In particular"
     r"|However|Also\b|But\b)"
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -22,6 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ForumQAError as error:
         print(f"forumqa: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # The reader of our output (head, less) has seen enough; keep Python from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         return 130
 

@@ -659,13 +659,15 @@ class LexicalIndex:
         """Find romanised names: "Kim Jun-yeon", "Junyeon Kim", "Goyang" -> 김준연, 고양."""
         out: dict[int, QueryTerm] = {}
         usable = [
-            t[0].isascii() and t.isalpha() and not common and t not in self._ids
-            and latin_term(t) not in self._ids
-            for t, common in zip(tokens, stop, strict=True)
-        ]  # fmt: skip
+            t[0].isascii() and t.isalpha() and t not in self._ids and latin_term(t) not in self._ids
+            for t in tokens
+        ]
         for size in (3, 2, 1):
             for i in range(len(tokens) - size + 1):
                 if not all(usable[i : i + size]) or any(k in out for k in range(i, i + size)):
+                    continue
+                # "in" is a preposition, and half of the name In-sang.
+                if all(stop[i : i + size]) or stop[i]:
                     continue
                 parts = tokens[i : i + size]
                 orders = [parts, [*parts[-1:], *parts[:-1]]] if size > 1 else [parts]

@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: run test lint bench clean
+.PHONY: run test lint clean
 
 run: $(STAMP)
 	$(BIN)/forumqa serve --rebuild
@@ -14,8 +14,6 @@ test: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-bench: $(STAMP)
-	$(BIN)/python -m benchmarks.report
 
 # constraints.txt pins torch: an open range may bring gigabytes of GPU libraries that nothing uses.
 $(STAMP): pyproject.toml constraints.txt

@@ -520,7 +520,8 @@ class LexicalIndex:
         """Return the content words of a question, in order, each once."""
         found: dict[str, QueryTerm] = {}
         written = unicodedata.normalize("NFKC", question)
-        shouting = written.isupper()
+        # In a line of capitals they tell nothing; Hangul has none.
+        shouting = written.isupper() and tx.language_of(written) == "en"
         matches = list(tx.TOKEN.finditer(written))
         stop = [_is_stop_word(m.group().lower() if shouting else m.group()) for m in matches]
         tokens = [(m.group().lower(), m.start(), m.end()) for m in matches]

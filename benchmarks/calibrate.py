@@ -66,7 +66,8 @@ def tabulate(snapshot: Any, embedder: Any, kind: str, text: str, answers: set[st
     table[:, TOKEN_COLUMNS] = retrieval.token_match(snapshot, embedder, query.text, rows)
     units = snapshot.unit_texts()
     right = np.array([re.sub(r"\s+", " ", units[row]) in answers for row in rows])
-    return Asked(kind, regime(query.cross, query.known), table, right) if right.any() else None
+    name = regime(query.cross, query.known).replace("held", "known")
+    return Asked(kind, name, table, right) if right.any() else None
 
 
 def fit(asked: list[Asked], columns: list[np.ndarray], ridge: float = 1e-3) -> np.ndarray:

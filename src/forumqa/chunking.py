@@ -10,7 +10,7 @@ from forumqa.schema import Document, Passage, Section
 CHUNKER_VERSION = 1
 # A newspaper paragraph or two. Longer passages dilute BM25, shorter ones lose the subject that the
 # sentence before has named.
-TARGET_LENGTH = 600
+TARGET_LENGTH = 900
 
 
 def split(document: Document) -> list[Passage]:

@@ -26,7 +26,7 @@ Rows = NDArray[np.int64]
 _DENSE_CANDIDATES = 256
 _LEXICAL_CANDIDATES = 64
 # So many sentences are compared word by word.
-_TOKEN_CANDIDATES = 64
+_TOKEN_CANDIDATES = 32
 # BM25 of a word that fills a sentence tends to (k1 + 1) times its idf.
 _SATURATED = 2.2
 

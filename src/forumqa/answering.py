@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from forumqa import calibration
-from forumqa import text as tx
 from forumqa.retrieval import Ranking
 from forumqa.schema import Answer, Citation, Generator, GeneratorFailed, Hit
 from forumqa.store import Snapshot
@@ -18,7 +17,7 @@ from forumqa.store import Snapshot
 USUAL_LENGTH = 260
 LONGEST = 400
 LONGEST_LIST = 800
-_LIST_SENTENCES = 5
+_SENTENCES, _LIST_SENTENCES = 2, 5
 # How far behind the best sentence another one may be and still be quoted.
 _MARGIN = 2.0
 
@@ -81,7 +80,7 @@ def _choose(snapshot: Snapshot, ranking: Ranking) -> list[_Span]:
     """Pick the best sentences within the length, with the context they lean on, in source order."""
     listed = bool(_LIST.search(ranking.query.text))
     usual, longest = (LONGEST_LIST, LONGEST_LIST) if listed else (USUAL_LENGTH, LONGEST)
-    most = _LIST_SENTENCES if listed else calibration.SENTENCES
+    most = _LIST_SENTENCES if listed else _SENTENCES
     chosen: dict[int, float] = {}
     length = 0
     best = float(ranking.scores[0])
@@ -172,8 +171,3 @@ def _generate(ranking: Ranking, citations: tuple[Citation, ...], hits: Sequence[
     used = {int(n) for n in re.findall(r"\[(\d+)\]", text)}
     kept = tuple(c for c in citations if c.number in used) or citations
     yield Answer(question, text, "generated", confidence, kept, tuple(hits))
-
-
-def language_note(question: str) -> str:
-    """Return the sentence said when the material is silent, in the question's language."""
-    return _ABSTAINED[tx.language_of(question)]

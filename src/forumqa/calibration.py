@@ -14,7 +14,6 @@ FEATURES = (
     "token_words",
 )  # fmt: skip
 TOKEN_COLUMNS = slice(FEATURES.index("tokens"), FEATURES.index("token_words") + 1)
-SENTENCES = 2
 
 # How far the lexical side can be trusted differs by what it can see: "cross", a question in another
 # language than the material; "held", nearly all of the question's weight stands in the material;

@@ -10,9 +10,9 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "src" / "forumqa"
 LAYERS = [
     {"schema", "text"},
-    {"calibration", "chunking", "loaders", "lexical", "dense", "llm"},
+    {"calibration", "chunking", "loaders", "lexical", "dense", "llm", "fetch"},
     {"store"},
-    {"indexer", "retrieval", "answering"},
+    {"indexer", "retrieval", "answering", "intake"},
     {"engine"},
     {"evaluation", "webui"},
     {"cli"},

@@ -41,6 +41,10 @@ class LoadFailed(ForumQAError):
     """One file cannot be read as a document; the message says why and what to do."""
 
 
+class FetchFailed(ForumQAError):
+    """An address cannot be fetched, or must not be; the message says why and what to do."""
+
+
 class MissingDependency(ForumQAError):
     """An optional package is needed; the message gives the install command."""
 

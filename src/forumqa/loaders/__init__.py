@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
-from forumqa.loaders import markdown, plain
+from forumqa.loaders import html, markdown, plain
 from forumqa.schema import Document, LoadFailed
 
 LOADERS: dict[str, Callable[[bytes, str], Document]] = {
     ".txt": plain.load,
     ".md": markdown.load,
     ".markdown": markdown.load,
+    ".html": html.load,
+    ".htm": html.load,
 }
 # Raised whenever a loader reads some file differently than before, so that rebuilds read it anew.
 LOADERS_VERSION = 1

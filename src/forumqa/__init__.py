@@ -7,6 +7,7 @@
 
 from forumqa.engine import ForumQA, ask, rebuild, retrieve
 from forumqa.schema import (
+    AddReport,
     Answer,
     BuildReport,
     Citation,
@@ -20,6 +21,7 @@ from forumqa.schema import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "AddReport",
     "Answer",
     "BuildReport",
     "Citation",

@@ -53,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("-k", type=int, default=5, metavar="N")
     command = verb("rebuild", _rebuild, "bring the index up to date with the corpus folder")
     command.add_argument("--corpus", default="corpus", metavar="DIR")
+    command = verb("add", _add, "put files and web pages into the corpus folder and rebuild")
+    command.add_argument("sources", nargs="+", metavar="URL_OR_FILE")
+    command.add_argument("--corpus", default="corpus", metavar="DIR")
     command = verb("serve", _serve, "open the chat in the browser")
     command.add_argument("--corpus", default="corpus", metavar="DIR")
     command.add_argument("--host", default="127.0.0.1")
@@ -115,6 +118,22 @@ def _rebuild(options: argparse.Namespace) -> int:
     else:
         print(_report_text(report))
     return 0
+
+
+def _add(options: argparse.Namespace) -> int:
+    report = ForumQA(options.index, options.corpus).add(options.sources, progress=_progress)
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr)
+    for reason in report.failed.values():
+        print(f"forumqa: {reason}", file=sys.stderr)
+    if options.json:
+        _print_json(asdict(report))
+    elif report.build:
+        for name in ("added", "replaced", "present"):
+            for document in getattr(report, name):
+                print(f"{name}: {document}")
+        print(_report_text(report.build))
+    return 0 if report.build else 1
 
 
 def _report_text(report: BuildReport) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forumqa.schema import (
+    AddReport,
     Answer,
     BuildReport,
     Document,
@@ -20,6 +21,7 @@ from forumqa.schema import (
     Generator,
     Hit,
     IndexBroken,
+    IndexLocked,
     IndexMissing,
     Message,
     Progress,
@@ -105,6 +107,29 @@ class ForumQA:
                 previous,
                 progress,
             )
+
+    def add(self, sources: Sequence[str], progress: Progress | None = None) -> AddReport:
+        """Put files and web pages, by path and address, into the corpus folder and rebuild.
+
+        A source that cannot be added is named in the report, and the others go on. Raises
+        ForumQAError. It reads any file of this machine: never hand it what a page's reader typed
+        (``intake.add_url`` is for that).
+        """
+        from forumqa import intake
+
+        added, failed = intake.add(sources, self.corpus, progress)
+        try:
+            build = self.rebuild(progress=progress) if added else None
+        except IndexLocked as error:
+            raise IndexLocked(
+                f"{error} The material is in {self.corpus} already; what is missing is: "
+                f"forumqa rebuild --index {self.index}"
+            ) from error
+        ids = {
+            outcome: tuple(dict.fromkeys(one.id for one in added if one.outcome == outcome))
+            for outcome in ("added", "replaced", "present")
+        }
+        return AddReport(**ids, failed=failed, build=build)
 
     def document(self, document_id: str) -> Document | None:
         """Return a document of the live generation, or None where it holds none of that id."""

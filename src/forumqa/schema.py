@@ -154,6 +154,19 @@ class BuildReport:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class AddReport:
+    """What adding material did. The first three hold document ids: new ones, those whose address
+    was added before, and those that were there word for word. ``failed`` maps a source to a
+    sentence that names it. ``build`` is the rebuild after it, or None where nothing came in."""
+
+    added: tuple[str, ...]
+    replaced: tuple[str, ...]
+    present: tuple[str, ...]
+    failed: Mapping[str, str]
+    build: BuildReport | None
+
+
 class Message(TypedDict):
     """One earlier turn of a conversation."""
 

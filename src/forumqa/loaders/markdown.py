@@ -6,6 +6,8 @@ targets or table pipes.
 
 from __future__ import annotations
 
+import re
+from itertools import groupby, pairwise
 from typing import Any
 
 import yaml
@@ -103,3 +105,52 @@ def _inline(children: list[Token]) -> str:
         elif child.type == "hardbreak":
             parts.append("\n")
     return "".join(parts).strip()
+
+
+# What would be mark-up anywhere, and what would be at the start of a line (CommonMark 0.31; the
+# marks of a table's second line among them).
+_ANYWHERE = re.compile(r"[\\`*_\[<]|&(?=#?\w+;)|(?<!\S)#")
+_AT_START = re.compile(r"^(\d{1,9}(?=[.)])|(?=[>|:=+~-]))")
+
+
+def dump(document: Document) -> bytes:
+    """Return the document as Markdown, the inverse of ``load``: the same text comes back, in the
+    same paragraphs and lines, whatever marks stand in it; headings are of the second level.
+
+    Only white space at the ends of lines is lost.
+    """
+    matter = {
+        "title": " ".join(document.title.split()),
+        "date": document.date,
+        "source": document.source,
+        "language": document.language,
+        "questions": list(document.questions),
+    }
+    head = yaml.safe_dump(
+        {name: value for name, value in matter.items() if value},
+        allow_unicode=True,
+        sort_keys=False,
+        # A folded line could look like the end of the front matter.
+        width=2**31,
+    )
+    starts = [section.start for section in document.sections] + [len(document.text)]
+    parts = _paragraphs(document.text[: starts[0]])
+    for section, (start, end) in zip(document.sections, pairwise(starts), strict=True):
+        body = document.text[start:end]
+        heading = " ".join(section.heading.split())
+        if heading:
+            body = body.removeprefix(section.heading)
+            parts.append(f"## {_escaped(heading)}")
+        parts += _paragraphs(body)
+    return "\n\n".join([f"---\n{head}---", *parts, ""]).encode()
+
+
+def _paragraphs(text: str) -> list[str]:
+    lines = (line.strip() for line in tx.normalize(text).split("\n"))
+    runs = [list(run) for filled, run in groupby(lines, bool) if filled]
+    return ["\\\n".join(map(_escaped, run)) for run in runs]
+
+
+def _escaped(line: str) -> str:
+    line = _ANYWHERE.sub(r"\\\g<0>", line)
+    return _AT_START.sub(r"\1\\", line)

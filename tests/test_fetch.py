@@ -22,6 +22,8 @@ from forumqa.fetch import Limits, _Access, _resolve, fetch, is_public
 from forumqa.schema import FetchFailed
 
 PUBLIC = "93.184.216.34"
+# Made once: the certificates take longer to read than all else here.
+TLS = ssl.create_default_context()
 PAGE = "<html><body><p>가람시는 도서관을 열었다.</p></body></html>"
 
 
@@ -132,12 +134,12 @@ NAMES = {
 def test_no_address_leads_inside(host: str, scheme: str) -> None:
     net = Net()
     with pytest.raises(FetchFailed):
-        fetch(f"{scheme}://{host}/x", _access=_Access(resolver(**NAMES), backend=net))
+        fetch(f"{scheme}://{host}/x", _access=_Access(resolver(**NAMES), backend=net, tls=TLS))
     assert net.connected == []
     if scheme == "http":
         # The same behind a redirect of a server that is allowed.
         net = Net(redirect(f"http://{host}/x"))
-        access = _Access(resolver(news_example=[PUBLIC], **NAMES), backend=net)
+        access = _Access(resolver(news_example=[PUBLIC], **NAMES), backend=net, tls=TLS)
         with pytest.raises(FetchFailed):
             fetch("https://news.example/a", _access=access)
         assert net.connected == [PUBLIC]
@@ -388,7 +390,7 @@ def site() -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hostile)
     server.daemon_threads = True
     server.handle_error = lambda *_: None  # type: ignore[method-assign]
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://site.example:{server.server_port}"
     Hostile.done.set()
     server.shutdown()

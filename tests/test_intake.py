@@ -221,18 +221,19 @@ MARKS = st.text(
 
 
 def canonical(text: str) -> str:
-    lines = "\n".join(line.strip() for line in normalize(text).split("\n"))
+    lines = "\n".join(" ".join(line.split()) for line in normalize(text).split("\n"))
     return re.sub(r"\n{2,}", "\n\n", lines).strip("\n")
 
 
 @given(MARKS, MARKS)
 def test_text_comes_back_from_markdown(title: str, text: str) -> None:
     text = text.encode("utf-8", "replace").decode()
-    title = title.encode("utf-8", "replace").decode()
+    # Not the text's first line, which a loader may leave out where it repeats the title.
+    title = f"제목: {title}".encode("utf-8", "replace").decode()
     document = Document(id="a.md", title=title, text=text, source="https://x.example/?a='b'")
     back = markdown.load(markdown.dump(document), "a.md")
     assert back.text == canonical(text)
-    assert back.title == (" ".join(normalize(" ".join(title.split())).split()) or "a")
+    assert " ".join(back.title.split()) == " ".join(normalize(" ".join(title.split())).split())
     assert back.source == document.source and back.sections == ()
 
 

@@ -24,7 +24,7 @@ import httpx
 
 from forumqa import fetch, loaders
 from forumqa import text as tx
-from forumqa.loaders import html, markdown
+from forumqa.loaders import markdown
 from forumqa.schema import Document, FetchFailed, ForumQAError, LoadFailed, Progress
 
 Outcome = Literal["added", "replaced", "present"]
@@ -111,7 +111,7 @@ def add_upload(name: str, data: bytes, corpus: Path) -> Added:
     """Save a file that came under ``name``, which may say anything. Raises LoadFailed."""
     stem, suffix = _split_name(name)
     name = safe_name(stem, suffix)
-    loaders.load(data, name)
+    _load(data, name)
     return _place(name, data, corpus)
 
 
@@ -137,7 +137,7 @@ def add_url(url: str, corpus: Path, *, _access: fetch._Access = fetch._PUBLIC) -
     try:
         if fetched.suffix != ".html":
             return add_upload(stem + fetched.suffix, data, corpus)
-        document = html.load(data, f"{stem}.html")
+        document = _load(data, f"{stem}.html")
         return _place_article(replace(document, source=fetched.url), corpus)
     except LoadFailed as error:
         # The loader speaks of a file, which the one who gave an address has not seen.
@@ -163,6 +163,11 @@ def safe_name(title: str, suffix: str) -> str:
     if stem.partition(".")[0].rstrip().upper() in _DEVICES:
         stem = f"_{stem}"
     return (stem or "article") + suffix
+
+
+def _load(data: bytes, document_id: str) -> Document:
+    """Read what came from outside."""
+    return loaders.load(data, document_id)
 
 
 def _split_name(name: str) -> tuple[str, str]:

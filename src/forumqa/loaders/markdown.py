@@ -117,7 +117,7 @@ def dump(document: Document) -> bytes:
     """Return the document as Markdown, the inverse of ``load``: the same text comes back, in the
     same paragraphs and lines, whatever marks stand in it; headings are of the second level.
 
-    Only white space at the ends of lines is lost.
+    Only white space is not kept: within a line it becomes single blanks.
     """
     matter = {
         "title": " ".join(document.title.split()),
@@ -146,7 +146,7 @@ def dump(document: Document) -> bytes:
 
 
 def _paragraphs(text: str) -> list[str]:
-    lines = (line.strip() for line in tx.normalize(text).split("\n"))
+    lines = (" ".join(line.split()) for line in tx.normalize(text).split("\n"))
     runs = [list(run) for filled, run in groupby(lines, bool) if filled]
     return ["\\\n".join(map(_escaped, run)) for run in runs]
 

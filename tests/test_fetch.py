@@ -8,6 +8,7 @@ import ipaddress
 import socket
 import ssl
 import threading
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -262,6 +263,10 @@ def test_names_of_this_machine_are_resolved_and_refused() -> None:
 # --- a server with bad manners -------------------------------------------------------------------
 
 
+# 100 MB of zeros in 100 kB, which two reads take in.
+BOMB = gzip.compress(bytes(100_000_000))
+
+
 class Hostile(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     done = threading.Event()
@@ -310,8 +315,7 @@ class Hostile(BaseHTTPRequestHandler):
         self.done.wait()
 
     def bomb(self) -> None:
-        # 100 MB of zeros in 100 kB, all of it in one or two reads.
-        self.send(gzip.compress(bytes(100_000_000)), Content_Encoding="gzip")
+        self.send(BOMB, Content_Encoding="gzip")
 
     def double_bomb(self) -> None:
         body = gzip.compress(gzip.compress(bytes(1_000_000)))
@@ -417,6 +421,17 @@ def test_a_server_with_bad_manners(site: str, path: str, reason: str) -> None:
     with pytest.raises(FetchFailed, match=reason) as caught:
         fetch(f"{site}/{path}", SMALL, _access=LOCAL)
     assert str(caught.value).startswith(f"{site}/{path} ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["bomb", "endless"])
+def test_no_more_is_held_than_the_limit(site: str, path: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(FetchFailed):
+            fetch(f"{site}/{path}", SMALL, _access=LOCAL)
+        assert tracemalloc.get_traced_memory()[1] < 8 * SMALL.bytes
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("path", ["drip", "drip_head", "silent"])

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import threading
+import time
 import unicodedata
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forumqa import AddReport, ForumQA, loaders, store
+from forumqa import AddReport, ForumQA, intake, loaders, store
 from forumqa.cli import main
 from forumqa.fetch import _Access
 from forumqa.intake import Added, add, add_file, add_text, add_upload, add_url, safe_name
@@ -95,6 +96,7 @@ def test_any_title_makes_a_safe_name(title: str, suffix: str) -> None:
 def test_a_plain_title_is_kept() -> None:
     assert safe_name("고양시, ‘AI 실증’ 3곳 선정", ".md") == "고양시, ‘AI 실증’ 3곳 선정.md"
     assert safe_name("AI/데이터: 무엇?", ".md") == "AI 데이터 무엇.md"
+    assert safe_name("\u1112\u200b\u1161\u11ab", ".md") == "한.md"
 
 
 def test_links_in_the_folder_are_not_followed(corpus: Path, tmp_path: Path) -> None:
@@ -123,8 +125,16 @@ def test_names_and_twins(corpus: Path) -> None:
     assert add_upload("notes.txt", A.encode() + b"\n", corpus).id == "notes (2).txt"
 
 
-def test_the_same_twice_at_once_is_one(corpus: Path) -> None:
+def test_the_same_twice_at_once_is_one(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start = threading.Barrier(8)
+    search = intake._twin
+
+    def slowly(data: bytes, folder: Path) -> Path | None:
+        found = search(data, folder)
+        time.sleep(0.01)
+        return found
+
+    monkeypatch.setattr(intake, "_twin", slowly)
     found: list[Added] = []
 
     def run() -> None:
@@ -176,22 +186,25 @@ def test_files_that_are_none(corpus: Path, tmp_path: Path, monkeypatch: pytest.M
 
 def test_no_half_file_is_ever_seen(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sync, link = os.fsync, Path.hardlink_to
+    steps: list[str] = []
 
     def visible() -> list[str]:
         return [name for name in listed(corpus) if not name.startswith(".")]
 
     def watched(descriptor: int) -> None:
         assert visible() == []
+        steps.append("safe on disk")
         sync(descriptor)
 
     def complete(path: Path, target: Path) -> None:
         assert visible() == [] and target.read_bytes() == A.encode()
+        steps.append("named")
         link(path, target)
 
     monkeypatch.setattr(os, "fsync", watched)
     monkeypatch.setattr(Path, "hardlink_to", complete)
     add_upload("a.txt", A.encode(), corpus)
-    assert listed(corpus) == ["a.txt"]
+    assert listed(corpus) == ["a.txt"] and steps == ["safe on disk", "named"]
 
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -210,6 +223,16 @@ def test_without_hard_links(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert add_upload("a.txt", A.encode(), corpus).id == "a.txt"
     assert add_upload("a.txt", B.encode(), corpus).id == "a (2).txt"
     assert (corpus / "a.txt").read_text("utf-8") == A and len(listed(corpus)) == 2
+
+    def overtaken(path: Path, target: Path) -> None:
+        # Another process has taken the name since the folder was read.
+        if path.name == "c.txt":
+            path.write_text("theirs", "utf-8")
+        refuse(path, target)
+
+    monkeypatch.setattr(Path, "hardlink_to", overtaken)
+    assert add_upload("c.txt", (A + B).encode(), corpus).id == "c (2).txt"
+    assert (corpus / "c.txt").read_text("utf-8") == "theirs"
 
 
 # --- Markdown ------------------------------------------------------------------------------------
@@ -413,14 +436,18 @@ def test_other_formats_are_kept_as_they_are(site: Site, corpus: Path) -> None:
         "text/plain; charset=euc-kr",
         A.encode("cp949"),
     )
+    site.pages["/old.txt"] = ("text/plain; charset=johab", B.encode("johab"))
     site.pages["/"] = ("text/markdown", B.encode())
     site.pages["/empty"] = ("text/html", b"<html><body><script>x</script></body></html>")
     assert add_url(f"{site.url}/data/메모.txt?v=1", corpus, _access=LOCAL).id == "메모.txt"
     assert loaders.load((corpus / "메모.txt").read_bytes(), "메모.txt").text == A
+    # Nobody could guess this one; what is kept is in UTF-8.
+    assert add_url(f"{site.url}/old.txt", corpus, _access=LOCAL).id == "old.txt"
+    assert loaders.load((corpus / "old.txt").read_bytes(), "old.txt").text == B
     assert add_url(f"{site.url}/", corpus, _access=LOCAL).id == "news.example.md"
     with pytest.raises(FetchFailed, match=r"/empty gives no text: .*\.$"):
         add_url(f"{site.url}/empty", corpus, _access=LOCAL)
-    assert listed(corpus) == ["news.example.md", "메모.txt"]
+    assert listed(corpus) == ["news.example.md", "old.txt", "메모.txt"]
 
 
 def test_the_page_of_an_address_cannot_stand_in_for_another(site: Site, corpus: Path) -> None:

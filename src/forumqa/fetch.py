@@ -86,16 +86,13 @@ _REFUSED: Final = tuple(
             "192.0.0.0/24",  # protocol assignments; Oracle's metadata service among them
             "192.88.99.0/24",  # 6to4 relays, withdrawn by RFC 7526
             "168.63.129.16/32",  # Azure's own services for a machine, at a public address
-            "2001::/23",  # protocol assignments, with Teredo, which carries any IPv4 address
+            "2001::/23",  # protocol assignments, Teredo among them, which carries any IPv4 address
             "3fff::/20",  # documentation (RFC 9637), newer than some Pythons
             "2002::/16",  # 6to4, which carries any IPv4 address
         ),
     )
 )
 _HOST: Final = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?\.?", re.I)
-# A last label like this makes the C library read the whole name as an IPv4 address in one of its
-# older spellings: 2130706433, 0x7f.1, 0177.0.0.1 (WHATWG URL, "ends in a number").
-_NUMBER: Final = re.compile(r"(\d+|0x[0-9a-f]*)\.?", re.I)
 # More addresses than this are not tried, each for so many seconds at most.
 _TRIED, _CONNECT_SECONDS = 4, 6.0
 
@@ -309,10 +306,12 @@ class _Pinned(httpcore.NetworkBackend):
         literal = _literal(host)
         if literal is not None:
             addresses = [literal]
-        elif not _HOST.fullmatch(host) or _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
+        elif not _HOST.fullmatch(host):
             raise self._refused(host)
         else:
             try:
+                # The C library reads 2130706433, 0x7f.1 and the like as addresses, and so they are
+                # checked as such.
                 names = _in_time(lambda: self._access.resolve(host), _left(self._deadline))
                 # A link-local answer carries its interface: fe80::1%eth0.
                 addresses = [ipaddress.ip_address(name) for name in names]

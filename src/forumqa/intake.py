@@ -149,7 +149,7 @@ def safe_name(title: str, suffix: str) -> str:
     bytes of UTF-8 less room for a number, not hidden, without path separators, control and
     direction characters, and not a device of Windows."""
     kept = []
-    for ch in unicodedata.normalize("NFC", title):
+    for ch in title:
         category = unicodedata.category(ch)
         if ch in _FORBIDDEN or category == "Cc" or category[0] == "Z":
             kept.append(" ")

@@ -215,6 +215,24 @@ def test_no_half_file_is_ever_seen(corpus: Path, monkeypatch: pytest.MonkeyPatch
     assert listed(corpus) == ["a.txt"] and (corpus / "a.txt").read_text("utf-8") == A
 
 
+@pytest.mark.parametrize("hard_links", [True, False])
+def test_another_process_takes_the_name(
+    hard_links: bool, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = Path.hardlink_to
+
+    def overtaken(path: Path, target: Path) -> None:
+        if path.name == "a.txt":
+            path.write_text("theirs", "utf-8")
+        if not hard_links:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        link(path, target)
+
+    monkeypatch.setattr(Path, "hardlink_to", overtaken)
+    assert add_upload("a.txt", A.encode(), corpus).id == "a (2).txt"
+    assert (corpus / "a.txt").read_text("utf-8") == "theirs"
+
+
 def test_without_hard_links(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path, target: Path) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted")
@@ -223,16 +241,6 @@ def test_without_hard_links(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert add_upload("a.txt", A.encode(), corpus).id == "a.txt"
     assert add_upload("a.txt", B.encode(), corpus).id == "a (2).txt"
     assert (corpus / "a.txt").read_text("utf-8") == A and len(listed(corpus)) == 2
-
-    def overtaken(path: Path, target: Path) -> None:
-        # Another process has taken the name since the folder was read.
-        if path.name == "c.txt":
-            path.write_text("theirs", "utf-8")
-        refuse(path, target)
-
-    monkeypatch.setattr(Path, "hardlink_to", overtaken)
-    assert add_upload("c.txt", (A + B).encode(), corpus).id == "c (2).txt"
-    assert (corpus / "c.txt").read_text("utf-8") == "theirs"
 
 
 # --- Markdown ------------------------------------------------------------------------------------

@@ -183,8 +183,7 @@ def _encode(snapshot: Snapshot) -> dict[str, bytes]:
     documents = [asdict(document) for document in snapshot.documents]
     numbers = {document.id: i for i, document in enumerate(snapshot.documents)}
     passages = [
-        [numbers[p.document_id], p.start, p.end, p.heading, p.sentences]
-        for p in snapshot.passages
+        [numbers[p.document_id], p.start, p.end, p.heading, p.sentences] for p in snapshot.passages
     ]
     arrays = io.BytesIO()
     np.savez(

@@ -118,5 +118,3 @@ def _children(element: Element, tag: str) -> Iterator[Element]:
 
 def _number(digits: str) -> int:
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 4 else 1
-
-

@@ -143,7 +143,9 @@ def _text(element: Any, leave_out: str = "") -> str:
 
 
 def _declares_a_date(page: str) -> bool:
-    return bool(re.search(r"<time\b|datePublished|published|<meta[^>]{0,80}date", page, re.IGNORECASE))
+    return bool(
+        re.search(r"<time\b|datePublished|published|<meta[^>]{0,80}date", page, re.IGNORECASE)
+    )
 
 
 def _web_address(*candidates: str) -> str:

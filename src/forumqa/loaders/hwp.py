@@ -93,7 +93,9 @@ def _inflate(data: bytes, limit: int) -> bytes:
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     content = stream.decompress(data, limit + 1)
     if len(content) > limit:
-        raise LoadFailed(f"the file unpacks to over {MAX_UNPACKED // 2**20} MiB; split the document")
+        raise LoadFailed(
+            f"the file unpacks to over {MAX_UNPACKED // 2**20} MiB; split the document"
+        )
     if not stream.eof:
         raise _damaged()
     return content
@@ -159,7 +161,9 @@ def _control(control: _Record, styles: list[str]) -> Iterator[Block]:
         yield from rows(_cells(control.below[start:], styles))
 
 
-def _cells(records: list[_Record], styles: list[str]) -> Iterator[tuple[int, int, int, list[Block]]]:
+def _cells(
+    records: list[_Record], styles: list[str]
+) -> Iterator[tuple[int, int, int, list[Block]]]:
     """A cell is a list header and the paragraphs that follow it."""
     starts = [i for i, record in enumerate(records) if record.tag == _LIST_HEADER]
     for start, end in zip(starts, [*starts[1:], len(records)], strict=True):

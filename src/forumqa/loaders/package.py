@@ -87,9 +87,11 @@ class _Builder(ElementTree.TreeBuilder):
         self._depth = self._count = 0
 
     def doctype(self, *_: object) -> None:
-        raise LoadFailed("its XML declares a document type, which no office program writes; drop it")
+        raise LoadFailed(
+            "its XML declares a document type, which no office program writes; drop it"
+        )
 
-    def start(self, tag: str, attrs: dict[str, str]) -> ElementTree.Element:  # type: ignore[override]
+    def start(self, tag: str, attrs: dict[str, str]) -> ElementTree.Element:
         self._depth += 1
         self._count += 1
         if self._depth > MAX_DEPTH or self._count > MAX_ELEMENTS:

@@ -8,6 +8,7 @@ below is wide, the letters change size, or a list item follows.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import re
 import statistics
 from collections import Counter
@@ -23,8 +24,8 @@ from forumqa.schema import Document, LoadFailed
 MAX_PAGES = 2000
 # Lines of a page, counted from its edge, among which running headers and footers are looked for.
 _EDGE = 2
-# A running header stands on so many pages at least, and on so large a part of them.
-_REPEATED, _REPEATED_SHARE = 3, 0.5
+# A running header stands on so large a part of the pages, at least two, or three where it counts.
+_REPEATED_SHARE = 0.5
 _PAGE_NUMBER = re.compile(
     r"[-–—\s<\[(|·]*(?:page|p\.|제)?\s*(\d{1,4})\s*(?:(?:/|of)\s*\d{1,4})?\s*(?:쪽|페이지|면)?"
     r"[-–—\s>\])|·]*",
@@ -230,15 +231,17 @@ def _hangul(text: str) -> bool:
 def _without_running_lines(pages: list[list[_Line]]) -> list[list[_Line]]:
     """Drop page numbers, and what stands at the edge of most pages."""
     edges = [{*range(_EDGE), *range(len(lines) - _EDGE, len(lines))} for lines in pages]
+    exact: Counter[str] = Counter()
     shapes: Counter[str] = Counter()
     offsets: Counter[int] = Counter()
     for number, (lines, edge) in enumerate(zip(pages, edges, strict=True)):
         near = [line for i, line in enumerate(lines) if i in edge]
+        exact.update({line.text for line in near})
         shapes.update({_shape(line.text) for line in near})
         offsets.update(
             {int(m[1]) - number for line in near if (m := _PAGE_NUMBER.fullmatch(line.text))}
         )
-    often = max(_REPEATED, _REPEATED_SHARE * len(pages))
+    often = _REPEATED_SHARE * len(pages)
     kept = []
     for number, (lines, edge) in enumerate(zip(pages, edges, strict=True)):
         rest = []
@@ -246,7 +249,9 @@ def _without_running_lines(pages: list[list[_Line]]) -> list[list[_Line]]:
             found = _PAGE_NUMBER.fullmatch(line.text)
             offset = int(found[1]) - number if found else None
             numbered = offset is not None and (offset == 1 or offsets[offset] > 1)
-            if i not in edge or not (numbered or shapes[_shape(line.text)] >= often):
+            repeated = exact[line.text] >= max(2, often)
+            repeated = repeated or shapes[_shape(line.text)] >= max(3, often)
+            if i not in edge or not (numbered or repeated):
                 rest.append(line)
         kept.append(rest)
     return kept
@@ -310,7 +315,7 @@ def _pitch(lines: list[_Line]) -> float:
     """Return the usual distance between two lines, in heights of the lower one."""
     gaps = [
         (above.bottom - line.bottom) / line.size
-        for above, line in zip(lines, lines[1:], strict=False)
+        for above, line in itertools.pairwise(lines)
         if above.page == line.page and 0 < above.bottom - line.bottom < 3 * line.size
     ]
     return statistics.median(gaps) if gaps else 1.2

@@ -17,9 +17,10 @@ _CHARSET = re.compile(rb"""<(?:meta|\?xml)[^>]{0,200}?(?:charset|encoding)\s*=\s
                       re.IGNORECASE)  # fmt: skip
 # Browsers write where a page was saved from.
 _SAVED_FROM = re.compile(r"<!--\s*saved from url=\(\d+\)(\S+)\s*-->")
-# EUC-KR pages hold syllables of its superset, whatever they declare (WHATWG Encoding, "euc-kr").
-_KOREAN = {"euc-kr", "euc_kr", "euckr", "ks_c_5601-1987", "ks_c_5601-1989", "ksc5601", "ksc_5601",
-           "korean", "windows-949", "x-windows-949", "ms949", "iso-ir-149", "cp949"}  # fmt: skip
+# Declared by default and whatever the page holds: CP949 is told from CP1252 by the text. EUC-KR pages
+# hold syllables of its superset CP949, whatever they declare (WHATWG Encoding, "euc-kr").
+_UNRELIABLE = {"utf-8", "utf-16", "us-ascii", "ascii", "iso-8859-1", "latin1", "windows-1252", "cp1252",
+               "euc-kr", "euc_kr", "euckr", "ks_c_5601-1987", "ksc5601", "windows-949"}  # fmt: skip
 # So large a part of a page may be damaged: old pages cut their teasers in the middle of a syllable.
 _MAX_DAMAGED = 0.005
 # Lines that Korean and English newspapers put under an article.
@@ -66,7 +67,8 @@ def load(data: bytes, document_id: str) -> Document:
 
 
 def decode(data: bytes) -> str:
-    """Return the text of a page: by its byte order mark, as UTF-8, by what it declares, as CP949.
+    """Return the text of a page: by its byte order mark, as UTF-8, by what it declares, as
+    CP949 or CP1252.
 
     UTF-8 goes before the declaration, for text that is not UTF-8 hardly ever decodes as it, and
     editors that save a page anew leave its old declaration in. Raises LoadFailed.
@@ -79,14 +81,15 @@ def decode(data: bytes) -> str:
         pass
     declared = _CHARSET.search(data[:4096])
     name = declared[1].decode("ascii", "replace").lower() if declared else ""
-    for encoding in ("cp949" if name in _KOREAN else name, "utf-8", "cp949"):
+    for encoding in ("utf-8", "" if name in _UNRELIABLE else name):
         try:
-            text = data.decode(encoding, "replace") if encoding else "\ufffd"
+            text = data.decode(encoding, "replace") if encoding else ""
         except (LookupError, ValueError):
             continue
-        if text.count("\ufffd") <= _MAX_DAMAGED * len(text):
+        bad = text.count("\ufffd")
+        if bad <= _MAX_DAMAGED * len(text) and 10 * bad < sum(not ch.isascii() for ch in text):
             return text
-    return legacy(data)
+    return legacy(data, _MAX_DAMAGED)
 
 
 def _mark_plain_article(tree: Any) -> None:

@@ -24,6 +24,7 @@ _STORAGES = {
     "Workbook": f"an Excel table, which is not read; {_SAVE} PDF",
     "PowerPoint Document": f"a PowerPoint presentation, which is not read; {_SAVE} PDF",
 }
+_SOME_OLE = "an OLE file of an unknown program; save it as DOCX, HWPX or PDF"
 _PREFIXES = {
     b"HWP Document File V": f"a HWP 3 document of before 2000, which is not read; {_SAVE} HWPX",
     b"{\\rtf": f"an RTF document, which is not read; {_SAVE} DOCX",
@@ -44,6 +45,9 @@ def check(data: bytes, suffix: str) -> None:
     kind = recognise(data)
     if kind == suffix or (suffix in _TEXT and kind in ("", ".html")):
         return
+    if suffix == ".hwp" and kind == _SOME_OLE:
+        # Cut short, it has lost the names inside.
+        return
     name = suffix.removeprefix(".").upper()
     if kind.startswith("."):
         raise LoadFailed(f"the file is {kind[1:].upper()}, not {name}; rename it to end in {kind}")
@@ -63,7 +67,7 @@ def recognise(data: bytes) -> str:
         for storage, kind in _STORAGES.items():
             if storage.encode("utf-16-le") in data:
                 return kind
-        return "an OLE file of an unknown program; save it as DOCX, HWPX or PDF"
+        return _SOME_OLE
     # Readers look for the mark in the first kilobyte (ISO 32000-1, implementation note 13).
     if b"%PDF-" in data[:1024]:
         return ".pdf"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from pathlib import PurePosixPath
 
 from forumqa import text as tx
@@ -10,6 +11,10 @@ from forumqa.schema import Document, LoadFailed
 
 # A first line up to this long that is no sentence is taken for the title.
 _TITLE_LENGTH = 100
+# ASCII, Latin letters, punctuation, Hangul (also in parts), kana and Han.
+_USUAL = re.compile(
+    r"[\t\n\r -~\xa0-\u024f\u1100-\u11ff\u2010-\u203a\u2460-\u24ff\u25a0-\u26ff\u3000-\u318f\u4e00-\u9fff가-힣]"
+)
 
 
 def decode(data: bytes) -> str:
@@ -33,19 +38,17 @@ def _decode(data: bytes) -> str:
     return legacy(data)
 
 
-def legacy(data: bytes) -> str:
-    """Return CP949 or CP1252 text. Raises LoadFailed.
+def legacy(data: bytes, damaged: float = 0.0) -> str:
+    """Return CP949 or CP1252 text, of which the share ``damaged`` may be. Raises LoadFailed.
 
     Quotation marks of CP1252 before a letter are also a syllable of CP949, but one from outside of
     the 2350 common ones of KS X 1001, of which any Korean text is full.
     """
-    try:
-        korean = data.decode("cp949")
-    except UnicodeDecodeError:
-        korean = ""
+    korean = data.decode("cp949", "replace")
     common = sum("가" <= ch <= "힣" for ch in korean.encode("euc-kr", "ignore").decode("euc-kr"))
     rare = sum("가" <= ch <= "힣" for ch in korean) - common
-    if korean and common >= rare:
+    bad = korean.count("\ufffd")
+    if common >= rare and (bad == 0 or 10 * bad < common) and bad <= damaged * len(korean):
         return korean
     try:
         western = data.decode("cp1252")
@@ -58,12 +61,13 @@ def legacy(data: bytes) -> str:
 
 
 def _bare_utf16(data: bytes) -> str:
-    """Read UTF-16 that has no byte order mark: blanks and line ends have a zero in one place."""
-    zeros = {place for place in (0, 1) if b"\x00" in data[place::2]}
-    if len(zeros) == 1 and len(data) % 2 == 0:
-        text = data.decode("utf-16-be" if zeros == {0} else "utf-16-le", "replace")
-        readable = sum(ch.isprintable() or ch.isspace() for ch in text)
-        if readable > 0.99 * len(text) and "\ufffd" not in text:
+    """Read UTF-16 that has no byte order mark, in the order that gives letters, marks and blanks."""
+    for encoding in ("utf-16-le", "utf-16-be"):
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if len(_USUAL.findall(text)) > 0.95 * len(text):
             return text
     raise LoadFailed("the file is binary, not text; check its name and format")
 

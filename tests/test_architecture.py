@@ -44,8 +44,18 @@ def test_a_module_imports_only_from_layers_below() -> None:
 
 
 def test_import_is_light() -> None:
-    heavy = "{'torch','faiss','gradio','sentence_transformers','kiwipiepy','numpy','tokenizers'}"
+    heavy = (
+        "{'torch','faiss','gradio','sentence_transformers','kiwipiepy','numpy','tokenizers',"
+        "'lxml','trafilatura','pypdfium2','olefile'}"
+    )
     code = f"import sys, forumqa; print(sorted({heavy} & set(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_the_worker_of_the_loaders_starts_light() -> None:
+    heavy = "{'torch','faiss','kiwipiepy','numpy','lxml','trafilatura','pypdfium2','olefile'}"
+    code = f"import sys, forumqa.loaders.worker; print(sorted({heavy} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
 
@@ -53,7 +63,7 @@ def test_import_is_light() -> None:
 def test_a_question_needs_neither_torch_nor_kiwi(forum_index: Path) -> None:
     code = (
         "import sys, forumqa; forumqa.ask('포럼은 어디에서 열렸나요?', index=sys.argv[1]); "
-        "print(sorted({'torch','sentence_transformers','kiwipiepy','gradio'} & set(sys.modules)))"
+        "print(sorted({'torch','sentence_transformers','kiwipiepy','gradio','lxml'} & set(sys.modules)))"
     )
     out = subprocess.run(
         [sys.executable, "-c", code, str(forum_index)], capture_output=True, text=True, check=True

@@ -185,8 +185,8 @@ def test_headings_are_shown_once_whether_or_not_the_text_holds_them() -> None:
         assert shown.count("개회") == 1 and "<h3>개회</h3><p>본문 하나.</p>" in shown
 
 
-def test_a_page_number_comes_from_the_section_of_the_quote() -> None:
-    document = Document("a", "t", "x" * 90, sections=(Section(0, "", 1), Section(50, "", 2)))
+def test_the_page_is_the_one_on_which_the_quote_begins() -> None:
+    document = Document("a", "t", "x" * 90, pages=(0, 50))
     assert "p. 2" in fragments.panel_html(document, [(60, 70)], (60, 70), "en")
 
 

@@ -140,7 +140,7 @@ def _cite(snapshot: Snapshot, number: int, span: _Span) -> Citation:
         quote=document.text[span.start : span.end],
         start=span.start,
         end=span.end,
-        page=passage.page,
+        page=document.page_at(span.start),
     )
 
 

@@ -31,7 +31,7 @@ def split(document: Document) -> list[Passage]:
                     start=start,
                     end=end,
                     heading=section.heading,
-                    page=section.page,
+                    page=document.page_at(start),
                     sentences=tuple(group),
                 )
             )

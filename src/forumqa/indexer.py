@@ -31,7 +31,8 @@ from forumqa.lexical import (
     merge,
     recode,
 )
-from forumqa.loaders import LOADERS, LOADERS_VERSION, load
+from forumqa.loaders import LOADERS, LOADERS_VERSION
+from forumqa.loaders.isolation import IsolatedLoader
 from forumqa.schema import (
     BuildReport,
     Document,
@@ -78,6 +79,7 @@ def rebuild(corpus: Path, index: Path, embedder: Embedder, previous: Snapshot | 
     added: list[str] = []
     changed: list[str] = []
     failed = dict(scan.failed)
+    loader = IsolatedLoader()
     for done, (name, path) in enumerate(sorted(scan.files.items())):
         if progress:
             progress(done, len(scan.files), name)
@@ -87,7 +89,7 @@ def rebuild(corpus: Path, index: Path, embedder: Embedder, previous: Snapshot | 
             if old_hashes.get(name) == digest:
                 document = old[name]
             else:
-                document = load(data, name)
+                document = loader.load(data, name)
                 (changed if name in old else added).append(name)
         except (LoadFailed, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
@@ -97,6 +99,7 @@ def rebuild(corpus: Path, index: Path, embedder: Embedder, previous: Snapshot | 
             document, digest = old[name], old_hashes[name]
         documents.append(document)
         hashes[name] = digest
+    loader.close()
     snapshot, embedded = assemble(documents, embedder, previous, progress)
     touched = {*added, *changed}
     number = store.publish(

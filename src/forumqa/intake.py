@@ -25,6 +25,7 @@ import httpx
 from forumqa import fetch, loaders
 from forumqa import text as tx
 from forumqa.loaders import markdown
+from forumqa.loaders.isolation import IsolatedLoader
 from forumqa.schema import Document, FetchFailed, ForumQAError, LoadFailed, Progress
 
 Outcome = Literal["added", "replaced", "present"]
@@ -166,8 +167,12 @@ def safe_name(title: str, suffix: str) -> str:
 
 
 def _load(data: bytes, document_id: str) -> Document:
-    """Read what came from outside."""
-    return loaders.load(data, document_id)
+    """Read in a process of its own: what comes from outside may be made to crash its reader."""
+    loader = IsolatedLoader()
+    try:
+        return loader.load(data, document_id)
+    finally:
+        loader.close()
 
 
 def _split_name(name: str) -> tuple[str, str]:

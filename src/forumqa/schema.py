@@ -6,9 +6,10 @@ counted in Unicode code points of ``Document.text``, which is in NFC.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, TypedDict, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +60,6 @@ class Section:
 
     start: int
     heading: str
-    page: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,8 @@ class Document:
     """One text of the material.
 
     ``id`` is the path relative to the corpus folder (POSIX, NFC): two files of one name in two
-    folders stay apart. ``questions`` are what its keeper suggests to ask.
+    folders stay apart. ``questions`` are what its keeper suggests to ask. ``pages`` are the offsets
+    at which the pages begin, the first page first; empty where the format knows none.
     """
 
     id: str
@@ -78,6 +79,19 @@ class Document:
     language: str = ""
     sections: tuple[Section, ...] = ()
     questions: tuple[str, ...] = ()
+    pages: tuple[int, ...] = ()
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Document:
+        """Return the document of which ``dataclasses.asdict`` made ``fields``, also through JSON.
+        Raises TypeError, KeyError where it did not."""
+        sections = tuple(Section(**section) for section in fields["sections"])
+        questions, pages = tuple(fields["questions"]), tuple(fields["pages"])
+        return cls(**{**fields, "sections": sections, "questions": questions, "pages": pages})
+
+    def page_at(self, offset: int) -> int | None:
+        """Return the number of the page on which the character at ``offset`` stands, from 1."""
+        return bisect_right(self.pages, offset) or None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,13 +33,12 @@ from forumqa.schema import (
     IndexLocked,
     IndexMissing,
     Passage,
-    Section,
 )
 from forumqa.text import language_of
 
 log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 KEPT_GENERATIONS = 2
 
 
@@ -184,8 +183,7 @@ def _encode(snapshot: Snapshot) -> dict[str, bytes]:
     documents = [asdict(document) for document in snapshot.documents]
     numbers = {document.id: i for i, document in enumerate(snapshot.documents)}
     passages = [
-        [numbers[p.document_id], p.start, p.end, p.heading, p.page, p.sentences]
-        for p in snapshot.passages
+        [numbers[p.document_id], p.start, p.end, p.heading, p.sentences] for p in snapshot.passages
     ]
     arrays = io.BytesIO()
     np.savez(
@@ -278,19 +276,16 @@ def open_generation(index: Path, number: int) -> Snapshot:
 def _decode(number: int, manifest: dict[str, Any], files: dict[str, bytes]) -> Snapshot:
     documents = []
     for line in files["documents.jsonl"].decode().splitlines():
-        fields = json.loads(line)
-        fields["sections"] = tuple(Section(**section) for section in fields["sections"])
-        fields["questions"] = tuple(fields["questions"])
-        documents.append(Document(**fields))
+        documents.append(Document.from_dict(json.loads(line)))
     passages: list[Passage] = []
     owners: list[int] = []
     counts: list[int] = []
     for line in files["passages.jsonl"].decode().splitlines():
-        owner, start, end, heading, page, sentences = json.loads(line)
+        owner, start, end, heading, sentences = json.loads(line)
         document = documents[owner]
         spans = tuple((a, b) for a, b in sentences)
         identity = f"{document.id}#{start}-{end}"
-        body = document.text[start:end]
+        body, page = document.text[start:end], document.page_at(start)
         passages.append(Passage(identity, document.id, body, start, end, heading, page, spans))
         owners.append(owner)
         counts.append(len(spans))

@@ -17,13 +17,20 @@ _LATIN = re.compile(r"[A-Za-z]")
 TOKEN = re.compile(
     rf"[{HANGUL}ㄱ-ㅎㅏ-ㅣ]+|[A-Za-z]+(?:'[A-Za-z]+)?|\d+(?:[.,]\d+)*|[\u4e00-\u9fff]"
 )
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b\u200e\u200f\u2028\u2029\ufeff]")
+_LINE_END = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
+# Controls, marks without width, directions (which can show a quote otherwise than it reads), halves
+# of surrogate pairs, and the private use areas, where fonts of office programs keep their bullets.
+_CONTROL = re.compile(
+    r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff"
+    r"\ud800-\udfff\ue000-\uf8ff\ufdd0-\ufdef\ufff9-\ufffb\ufffe\uffff\U000f0000-\U0010ffff]"
+)
 
 
 def normalize(text: str) -> str:
-    """Return text in NFC with ``\\n`` line ends, without control and zero-width characters."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2028", "\n")
-    return _CONTROL.sub("", unicodedata.normalize("NFC", text).replace("\xa0", " "))
+    """Return text in NFC with ``\\n`` line ends, without control, zero-width and private-use
+    characters."""
+    text = _CONTROL.sub("", _LINE_END.sub("\n", text)).replace("\xa0", " ")
+    return unicodedata.normalize("NFC", text)
 
 
 @lru_cache(maxsize=65536)

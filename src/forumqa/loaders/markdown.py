@@ -7,6 +7,7 @@ targets or table pipes.
 from __future__ import annotations
 
 import re
+from datetime import date
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -15,38 +16,31 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from forumqa import text as tx
-from forumqa.loaders.plain import decode, file_title
-from forumqa.schema import Document, LoadFailed, Section
+from forumqa.loaders.blocks import Block, Kind, block, compose
+from forumqa.loaders.plain import decode
+from forumqa.schema import Document, LoadFailed
 
 
 def load(data: bytes, document_id: str) -> Document:
     matter, body = _front_matter(decode(data))
-    blocks = list(_blocks(MarkdownIt("commonmark").enable("table").parse(body)))
-    title = str(matter.get("title") or "")
-    if not title and blocks and blocks[0][0] == "h1":
-        title = blocks[0][1]
-    parts: list[str] = []
-    sections: list[Section] = []
-    at = 0
-    for kind, content in blocks:
-        if kind == "h1" and content == title and not parts:
-            continue
-        if kind.startswith("h"):
-            sections.append(Section(start=at, heading=content))
-        parts.append(content)
-        at += len(content) + 2
-    text = "\n\n".join(parts)
     questions = matter.get("questions")
-    return Document(
-        id=document_id,
-        title=tx.normalize(title) or file_title(document_id),
-        text=text,
-        source=str(matter.get("source") or document_id),
-        date=str(matter.get("date") or ""),
-        language=str(matter.get("language") or tx.language_of(text)),
-        sections=tuple(sections),
-        questions=tuple(map(str, questions)) if isinstance(questions, list) else (),
+    return compose(
+        _blocks(MarkdownIt("commonmark").enable("table").parse(body)),
+        document_id,
+        title=_scalar(matter, "title"),
+        source=_scalar(matter, "source"),
+        date=_scalar(matter, "date"),
+        language=_scalar(matter, "language"),
+        questions=tuple(q for q in questions if isinstance(q, str))
+        if isinstance(questions, list)
+        else (),
     )
+
+
+def _scalar(matter: dict[str, Any], name: str) -> str:
+    """Return a value as text; lists and maps, which aliases can make endless, count as none."""
+    value = matter.get(name)
+    return str(value) if isinstance(value, str | int | float | date) else ""
 
 
 def _front_matter(text: str) -> tuple[dict[str, Any], str]:
@@ -69,29 +63,31 @@ def _front_matter(text: str) -> tuple[dict[str, Any], str]:
     return {}, text
 
 
-def _blocks(tokens: list[Token]) -> list[tuple[str, str]]:
-    """Return (kind, plain text) of headings, paragraphs, list items, table rows and code."""
-    out: list[tuple[str, str]] = []
-    kind = "p"
+def _blocks(tokens: list[Token]) -> list[Block]:
+    out: list[Block] = []
+    kind: Kind = "paragraph"
+    items = 0
     row: list[str] | None = None
     for token in tokens:
         if token.type == "heading_open":
-            kind = token.tag
+            kind = "title" if token.tag == "h1" else "heading"
         elif token.type == "heading_close":
-            kind = "p"
+            kind = "paragraph"
+        elif token.type in ("list_item_open", "list_item_close"):
+            items += 1 if token.type == "list_item_open" else -1
         elif token.type == "tr_open":
             row = []
         elif token.type == "tr_close" and row is not None:
-            out.append(("p", " | ".join(row)))
+            out.append(Block(" | ".join(row), "row"))
             row = None
         elif token.type == "inline":
             content = _inline(token.children or [])
             if row is not None:
                 row.append(content)
-            elif content:
-                out.append((kind, content))
-        elif token.type in ("fence", "code_block") and token.content.strip():
-            out.append(("p", token.content.strip("\n")))
+            else:
+                out.append(block(content, "item" if items and kind == "paragraph" else kind))
+        elif token.type in ("fence", "code_block"):
+            out.append(block(token.content, "code"))
     return out
 
 

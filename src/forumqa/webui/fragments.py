@@ -210,7 +210,7 @@ def panel_html(
         sentence = escape(say(language, "removed"))
         return f'{head}<p class="fqa-removed" tabindex="-1" data-fqa="target">{sentence}</p>'
     facts = [_source(document.source), escape(document.date)]
-    pages = sorted({page for page in (_page(document, start) for start, _ in spans) if page})
+    pages = sorted({page for page in (document.page_at(start) for start, _ in spans) if page})
     if pages:
         facts.append(escape(say(language, "page", page=", ".join(map(str, pages)))))
     if len(spans) > 1:
@@ -235,11 +235,6 @@ def _source(source: str) -> str:
             f"{escape(source)}</a>"
         )
     return escape(source)
-
-
-def _page(document: Document, start: int) -> int | None:
-    before = [section.page for section in document.sections if section.start <= start]
-    return before[-1] if before else None
 
 
 def paragraph_spans(text: str) -> list[Span]:

@@ -155,7 +155,7 @@ def test_the_same_twice_at_once_is_one(corpus: Path, monkeypatch: pytest.MonkeyP
     [
         ("a.exe", b"MZ", "format .exe is not read"), ("a", b"x", "without a suffix"),
         ("a.txt\u202e.exe", b"x", "format .exe"), ("a.txt::$DATA", b"x", "is not read"),
-        ("a.txt", b" \n", "empty"), ("a.txt", b"\0\1", "binary"), ("a.md", b"---\n: {\n---\n", "YAML"),
+        ("a.txt", b" \n", "empty"), ("a.txt", b"\0\1\xff", "binary"), ("a.md", b"---\n: {\n---\n", "YAML"),
         ("a.txt", b"... --- ...", "no text"), ("", b"x", "without a suffix"),
     ],
 )  # fmt: skip

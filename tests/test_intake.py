@@ -458,6 +458,27 @@ def test_other_formats_are_kept_as_they_are(site: Site, corpus: Path) -> None:
     assert listed(corpus) == ["news.example.md", "old.txt", "메모.txt"]
 
 
+@pytest.mark.parametrize(
+    ("name", "content_type"),
+    [
+        ("article.pdf", "application/pdf"), ("article.hwp", "application/x-hwp"),
+        ("article.hwp", "application/octet-stream"), ("article.hwpx", "application/hwp+zip"),
+        ("article.hwpx", "application/zip"), ("article.docx", "application/x-msdownload;"),
+    ],
+)  # fmt: skip
+def test_office_files_of_the_web(name: str, content_type: str, site: Site, corpus: Path) -> None:
+    data = (Path(__file__).parent / "data" / name).read_bytes()
+    site.pages[f"/files/{name}"] = (content_type, data)
+    assert add_url(f"{site.url}/files/{name}", corpus, _access=LOCAL) == Added(name, "added")
+    assert (corpus / name).read_bytes() == data
+    other = ".pdf" if name.endswith(".docx") else ".docx"
+    with pytest.raises(LoadFailed, match="the file is "):
+        add_upload(f"other{other}", data, corpus)
+    with pytest.raises(LoadFailed):
+        add_upload(f"cut{Path(name).suffix}", data[: len(data) // 3], corpus)
+    assert listed(corpus) == [name]
+
+
 def test_the_page_of_an_address_cannot_stand_in_for_another(site: Site, corpus: Path) -> None:
     """A canonical address is what a page says of itself; only where it came from counts."""
     mine = f"{site.url}/1"

@@ -130,6 +130,9 @@ def _lines(file: Any, number: int) -> tuple[list[_Line], int]:
             bad += 1
         else:
             rows[-1].append(glyph)
+            if glyph.text in _HYPHEN:
+                # PDFium leaves the line end out behind it.
+                rows.append([])
     text_page.close()
     page.close()
     lines: list[_Line] = []
@@ -327,7 +330,8 @@ def _breaks(above: _Line, line: _Line, margin: float, pitch: float) -> bool:
         return True
     if _ITEM.match(line.text) or " | " in line.text or " | " in above.text:
         return True
-    if above.right + 0.2 * line.size + line.first_word < margin:
+    goes_on = line.text[0].islower() and above.text[-1] not in ".!?:"
+    if not goes_on and above.right + 0.2 * line.size + line.first_word < margin:
         return True
     if above.page == line.page and above.bottom - line.bottom > 1.35 * pitch * line.size:
         return True
@@ -354,11 +358,10 @@ class _Joiner:
         tail = re.search(r"[\w-]*\xad?$", text)
         last, first = tail[0] if tail else "", re.match(r"[\w-]*", head)
         begin = first[0] if first else ""
-        if text.endswith("\xad"):
-            return text[:-1] + turn + head
-        if last.endswith("-") and last[:-1].isalpha() and begin[:1].islower():
-            whole = last + begin
-            return (text if self._words[whole] else text[:-1]) + turn + head
+        if last[-1:] in ("\xad", "-") and last[:-1] and begin[:1].islower():
+            # A hyphen stays where the same word has one in the middle of a line.
+            compound = self._words[last[:-1] + "-" + begin]
+            return text[:-1] + ("-" if compound else "") + turn + head
         glue = " "
         if not blank and last and _hangul(begin[:1]):
             together = self._words[last + begin]

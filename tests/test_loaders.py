@@ -192,6 +192,12 @@ def test_western_pages_keep_their_letters() -> None:
     assert "The café was open, and the résumé" in load(data, "a.html").text
 
 
+def test_two_line_breaks_part_paragraphs() -> None:
+    body = f'<div class="article-body">{LONG}<br><br>둘째 문단은 시의회가 냈다<br><br>셋째다.</div>'
+    text = load(page(body), "a.html").text
+    assert text.split("\n\n") == [LONG.strip(), "둘째 문단은 시의회가 냈다", "셋째다."]
+
+
 def test_a_date_in_the_text_is_not_the_date_of_the_page() -> None:
     body = f"<p>{LONG}</p><p>나루밸리는 2031년 3월 1일에 문을 연다.</p>"
     assert load(page(body), "a.html").date == ""
@@ -340,6 +346,8 @@ UNREADABLE = {
     "old.docx": (ole({"WordDocument": b""}), "Word 97.*save it as DOCX"),
     "table.docx": (package({"xl/workbook.xml": ""}), "Excel table.*as PDF"),
     "other.hwpx": (package({"a.txt": ""}), "zip archive; unpack"),
+    "date.md": (b"---\ndate: 2018-13-45\n---\ntext", "front matter is not valid YAML"),
+    "deep.md": (b"---\na: " + b"[" * 20000 + b"\n---\ntext", "front matter is not valid YAML"),
     "noise.pdf": (b"just words", "no PDF document; check its name"),
     "secret.docx": (ole({"EncryptedPackage": b"", "EncryptionInfo": b""}), "password; save it with"),
     "secret.pdf": ((DATA / "password.pdf").read_bytes(), "password; save it without one"),

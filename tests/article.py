@@ -193,3 +193,24 @@ def ole(streams: Mapping[str, bytes]) -> bytes:
         0, count, directory, 0, 4096, _END, 0, _END, 0,
     )  # fmt: skip
     return head + struct.pack("<109I", *difat) + body
+
+
+def pdf(*pages: Sequence[tuple[int, int, str]], size: int = 10) -> bytes:
+    """Return a PDF of these pages: (left, bottom, text) of each line, in Helvetica."""
+    objects = [
+        "<</Type/Catalog/Pages 2 0 R>>",
+        "",
+        "<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+    ]
+    kids = []
+    for lines in pages:
+        shown = "".join(f"BT /F {size} Tf {x} {y} Td ({text}) Tj ET\n" for x, y, text in lines)
+        objects.append(f"<</Length {len(shown)}>>stream\n{shown}endstream\n")
+        objects.append(
+            f"<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 400]/Contents {len(objects)} 0 R"
+            "/Resources<</Font<</F 3 0 R>>>>>>"
+        )
+        kids.append(f"{len(objects)} 0 R")
+    objects[1] = f"<</Type/Pages/Kids[{' '.join(kids)}]/Count {len(kids)}>>"
+    body = "".join(f"{i} 0 obj{text}endobj\n" for i, text in enumerate(objects, 1))
+    return f"%PDF-1.4\n{body}trailer<</Root 1 0 R>>\n".encode("latin-1")

@@ -21,7 +21,7 @@ from forumqa.loaders import load
 from forumqa.loaders.isolation import IsolatedLoader
 from forumqa.schema import Document, LoadFailed
 from tests import article
-from tests.article import DATA, TEXT, TITLE, docx, hwp, hwpx, ole, package, paragraph, record
+from tests.article import DATA, TEXT, TITLE, docx, hwp, hwpx, ole, package, paragraph, pdf, record
 
 FILES = {
     "plain.txt": article.plain(),
@@ -88,6 +88,36 @@ def test_a_citation_names_the_page_where_its_quote_begins(tmp_path: Path) -> Non
     assert document and document.pages == load(FILES["article.pdf"], "a.pdf").pages
     (first, *_) = forum.retrieve("시는 누리집에서 언제까지 의견을 받는가?")
     assert first.passage.page == document.page_at(first.passage.start)
+
+
+def test_lines_become_paragraphs_and_what_runs_over_every_page_is_dropped() -> None:
+    def sheet(number: int, lines: list[str]) -> list[tuple[int, int, str]]:
+        body = [(20, 350 - 12 * i, line) for i, line in enumerate(lines)]
+        return [(20, 385, "Garam Gazette 2018"), *body, (145, 20, f"- {number} -")]
+
+    first = [
+        "The city held a forum about its indus-",
+        "trial policy, and the well-known mayor",
+        "spoke once more about that same well-",
+        "known plan and gave his thanks.",
+        "1. The first point is short.",
+        "The members then moved on to the most",
+    ]
+    second = ["pressing of all the questions there,", "which was who would have to pay."]
+    table = [(20, 350, "Name"), (150, 350, "Area"), (20, 338, "Naru Valley"), (150, 338, "85")]
+    document = load(pdf(sheet(5, first), sheet(6, second), [*table, *sheet(7, [])]), "a.pdf")
+    wanted = [
+        "The city held a forum about its industrial policy, and the well-known mayor spoke once more "
+        "about that same well-known plan and gave his thanks.",
+        "1. The first point is short.",
+        "The members then moved on to the most pressing of all the questions there, which was who "
+        "would have to pay.",
+        "Name | Area",
+        "Naru Valley | 85",
+    ]
+    assert document.text.split("\n\n") == wanted
+    starts = [document.text.index(words) for words in ("pressing", "Name")]
+    assert document.pages == (0, *starts)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +190,12 @@ def test_western_pages_keep_their_letters() -> None:
     text = "<p>" + "The café was open, and the résumé of the day was read aloud to everyone. " * 4
     data = page(text).decode().encode("cp1252")
     assert "The café was open, and the résumé" in load(data, "a.html").text
+
+
+def test_two_line_breaks_part_paragraphs() -> None:
+    body = f'<div class="article-body">{LONG}<br><br>둘째 문단은 시의회가 냈다<br><br>셋째다.</div>'
+    text = load(page(body), "a.html").text
+    assert text.split("\n\n") == [LONG.strip(), "둘째 문단은 시의회가 냈다", "셋째다."]
 
 
 def test_a_date_in_the_text_is_not_the_date_of_the_page() -> None:
@@ -310,6 +346,8 @@ UNREADABLE = {
     "old.docx": (ole({"WordDocument": b""}), "Word 97.*save it as DOCX"),
     "table.docx": (package({"xl/workbook.xml": ""}), "Excel table.*as PDF"),
     "other.hwpx": (package({"a.txt": ""}), "zip archive; unpack"),
+    "date.md": (b"---\ndate: 2018-13-45\n---\ntext", "front matter is not valid YAML"),
+    "deep.md": (b"---\na: " + b"[" * 20000 + b"\n---\ntext", "front matter is not valid YAML"),
     "noise.pdf": (b"just words", "no PDF document; check its name"),
     "secret.docx": (ole({"EncryptedPackage": b"", "EncryptionInfo": b""}), "password; save it with"),
     "secret.pdf": ((DATA / "password.pdf").read_bytes(), "password; save it without one"),

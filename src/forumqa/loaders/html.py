@@ -123,7 +123,8 @@ def _blocks(element: Any) -> Iterator[Block]:
         elif child.tag == "code":
             yield block(_text(child), "code")
         else:
-            yield block(_text(child))
+            # Two line breaks are how many sites part their paragraphs.
+            yield from map(block, re.split(r"\n\s*\n", _text(child)))
         if child.tail and child.tail.strip():
             yield block(child.tail)
 

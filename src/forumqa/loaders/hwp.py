@@ -1,7 +1,7 @@
 """HWP 5, the format of Hangul until 2014 and still its usual one: an OLE file of records.
 
-After "한글 문서 파일 형식 5.0" (Hancom, revision 1.3). pyhwp is AGPL; hwp-hwpx-parser passes over
-damage in silence, sorts nothing out of headers and comments, and bounds nothing.
+After "한글 문서 파일 형식 5.0" (Hancom, revision 1.3). pyhwp is AGPL; hwp-hwpx-parser drops a
+damaged record without a word, mixes page headers into the text, and bounds nothing.
 """
 
 from __future__ import annotations

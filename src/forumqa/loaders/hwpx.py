@@ -1,7 +1,7 @@
 """HWPX, the present format of Hangul: a zip archive of OWPML (KS X 6101).
 
 Written against the standard library. python-hwpx (an editor, 90 000 lines) and hwp-hwpx-parser
-(which passes over damage in silence and has no limits) were tried.
+(which mixes page headers into the text and has no limits) were tried.
 """
 
 from __future__ import annotations

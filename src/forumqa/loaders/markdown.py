@@ -51,7 +51,7 @@ def _front_matter(text: str) -> tuple[dict[str, Any], str]:
         if line.strip() in ("---", "..."):
             try:
                 matter = yaml.safe_load("\n".join(lines[1:i])) or {}
-            except yaml.YAMLError as error:
+            except (yaml.YAMLError, ValueError, RecursionError) as error:
                 where = getattr(error, "problem_mark", None)
                 at = f" (line {where.line + 2})" if where else ""
                 raise LoadFailed(

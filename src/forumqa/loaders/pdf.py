@@ -36,6 +36,7 @@ _ITEM = re.compile(r"(?:[-*•‣◦▲△■□○●◇◆※·▶❍]|\d{1,2}
 _LARGER = 1.15
 # PDFium puts one of these where a word is hyphenated at the end of a line.
 _HYPHEN = ("\x02", "\ufffe", "\xad")
+_LAST_WORD, _FIRST_WORD = re.compile(r"[\w-]*\xad?$"), re.compile(r"^[\w-]*")
 # Single syllables that are an ending or a particle, and no word that could begin a line.
 _TAILS = "다요까은는을를과와로며"
 
@@ -130,6 +131,9 @@ def _lines(file: Any, number: int) -> tuple[list[_Line], int]:
             bad += 1
         else:
             rows[-1].append(glyph)
+            if glyph.text in _HYPHEN:
+                # PDFium leaves the line end out behind it.
+                rows.append([])
     text_page.close()
     page.close()
     lines: list[_Line] = []
@@ -150,27 +154,29 @@ def _lines(file: Any, number: int) -> tuple[list[_Line], int]:
 def _glyphs(text_page: Any) -> Iterator[_Glyph]:
     import pypdfium2.raw as pdfium
 
-    box = pdfium.FS_RECTF()
+    unicode, box_of = pdfium.FPDFText_GetUnicode, pdfium.FPDFText_GetLooseCharBox
+    handle, box = text_page.raw, pdfium.FS_RECTF()
+    into = ctypes.byref(box)
     half = ""
     last: _Glyph | None = None
     pending = False
     for i in range(text_page.count_chars()):
-        code = pdfium.FPDFText_GetUnicode(text_page, i)
-        if 0xD800 <= code < 0xDC00:
-            half = chr(code)
+        text = chr(unicode(handle, i))
+        if "\ud800" <= text < "\udc00":
+            half = text
             continue
-        text = (half + chr(code)).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        half = ""
+        if half or "\udc00" <= text < "\ue000":
+            text = (half + text).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            half = ""
         if text in ("\r", "\n", "\0"):
             if text == "\n":
                 yield _Glyph("\n", 0, 0, 0, 0)
                 last, pending = None, False
             continue
-        generated = pdfium.FPDFText_IsGenerated(text_page, i) == 1
-        if generated and text == " ":
+        if text == " " and pdfium.FPDFText_IsGenerated(handle, i) == 1:
             pending = True
             continue
-        if not pdfium.FPDFText_GetLooseCharBox(text_page, i, ctypes.byref(box)):
+        if not box_of(handle, i, into):
             box.left = box.right = box.top = box.bottom = 0.0
         glyph = _Glyph(text, box.left, box.right, box.bottom, box.top)
         if pending and last is not None:
@@ -267,21 +273,23 @@ def _paragraphs(pages: list[list[_Line]]) -> Iterator[Block]:
     pitch = _pitch(lines)
     joiner = _Joiner(lines)
     usual = statistics.median(line.size for line in lines for _ in line.text) if lines else 0.0
-    text, page = "", 0
+    pieces: list[str] = []
+    page = 0
     previous: _Line | None = None
     for line in lines:
         turn = PAGE * (line.page - page)
         page = line.page
         if previous is None or _breaks(previous, line, margins[id(previous)], pitch):
             if previous is not None:
-                yield _finished(text, previous.size > _LARGER * usual)
-            text = turn + line.text
+                yield _finished("".join(pieces), previous.size > _LARGER * usual)
+            pieces = [turn, line.text]
         else:
-            text = joiner.join(text, turn, line, previous.blank)
+            pieces[-1], glue = joiner.join(previous, line)
+            pieces += [glue, turn, line.text]
         previous = line
     if previous is not None:
-        turn = PAGE * (len(pages) - 1 - page)
-        yield _finished(text + turn, previous.size > _LARGER * usual)
+        pieces.append(PAGE * (len(pages) - 1 - page))
+        yield _finished("".join(pieces), previous.size > _LARGER * usual)
 
 
 def _finished(text: str, large: bool) -> Block:
@@ -327,7 +335,8 @@ def _breaks(above: _Line, line: _Line, margin: float, pitch: float) -> bool:
         return True
     if _ITEM.match(line.text) or " | " in line.text or " | " in above.text:
         return True
-    if above.right + 0.2 * line.size + line.first_word < margin:
+    goes_on = line.text[0].islower() and above.text[-1] not in ".!?:"
+    if not goes_on and above.right + 0.2 * line.size + line.first_word < margin:
         return True
     if above.page == line.page and above.bottom - line.bottom > 1.35 * pitch * line.size:
         return True
@@ -349,19 +358,16 @@ class _Joiner:
         # and a line without one goes on in the middle of a word.
         self._cuts_words = 0.05 < share < 0.5 and len(ends) >= 8
 
-    def join(self, text: str, turn: str, line: _Line, blank: bool) -> str:
-        head = line.text
-        tail = re.search(r"[\w-]*\xad?$", text)
-        last, first = tail[0] if tail else "", re.match(r"[\w-]*", head)
-        begin = first[0] if first else ""
-        if text.endswith("\xad"):
-            return text[:-1] + turn + head
-        if last.endswith("-") and last[:-1].isalpha() and begin[:1].islower():
-            whole = last + begin
-            return (text if self._words[whole] else text[:-1]) + turn + head
-        glue = " "
-        if not blank and last and _hangul(begin[:1]):
+    def join(self, above: _Line, line: _Line) -> tuple[str, str]:
+        """Return the text of the upper line, and what comes between it and the lower one."""
+        text = above.text
+        last = _LAST_WORD.findall(text[-60:])[0]
+        begin = _FIRST_WORD.findall(line.text[:60])[0]
+        if last[-1:] in ("\xad", "-") and last[:-1] and begin[:1].islower():
+            # A hyphen stays where the same word has one in the middle of a line.
+            return text[:-1], "-" if self._words[last[:-1] + "-" + begin] else ""
+        if not above.blank and last and _hangul(begin[:1]):
             together = self._words[last + begin]
             if together or (begin[:1] in _TAILS and len(begin) == 1) or self._cuts_words:
-                glue = ""
-        return text + glue + turn + head
+                return text, ""
+        return text, " "

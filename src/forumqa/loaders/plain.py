@@ -11,9 +11,9 @@ from forumqa.schema import Document, LoadFailed
 
 # A first line up to this long that is no sentence is taken for the title.
 _TITLE_LENGTH = 100
-# ASCII, Latin letters, punctuation, Hangul (also in parts), kana and Han.
+# ASCII, Latin-1, punctuation, Hangul (also in parts), kana and Han.
 _USUAL = re.compile(
-    r"[\t\n\r -~\xa0-\u024f\u1100-\u11ff\u2010-\u203a\u2460-\u24ff\u25a0-\u26ff\u3000-\u318f\u4e00-\u9fff가-힣]"
+    r"[\t\n\r -~\xa0-\xff\u1100-\u11ff\u2010-\u203a\u2460-\u24ff\u25a0-\u26ff\u3000-\u318f\u4e00-\u9fff가-힣]"
 )
 
 

@@ -91,7 +91,9 @@ def measure(corpus: Path, index: Path, new_article: str, in_process: bool) -> di
         return time.perf_counter() - began, facts
 
     full, report = rebuild()
-    questions = [p.text.split(".")[0] + "?" for p in random.Random(1).sample(forum_passages(forum), 50)]
+    questions = [
+        p.text.split(".")[0] + "?" for p in random.Random(1).sample(forum_passages(forum), 50)
+    ]
     for question in questions:
         forum.ask(question)
     idle = ask_during(forum, questions, lambda: time.sleep(15))

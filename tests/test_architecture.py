@@ -10,7 +10,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "src" / "forumqa"
 LAYERS = [
     {"schema", "text"},
-    {"calibration", "chunking", "loaders", "lexical", "dense", "llm"},
+    {"calibration", "chunking", "duplicates", "loaders", "lexical", "dense", "llm"},
     {"store"},
     {"indexer", "retrieval", "answering"},
     {"engine"},

@@ -1,17 +1,16 @@
 """Measures what one more article costs, against a rebuild from nothing.
 
 usage: python -m benchmarks.incremental [--articles 10000] [--corpus DIR] [--news FILE.jsonl …]
-                                        [--in-process] [--json]
+                                        [--in-process]
 
 Without --corpus the material is made, always the same: sentences of the written articles are drawn
 anew for every article, each with a speaker of its own before it and other figures in it. Without
 that a build would meet the same sentence again and again and reuse it, and look cheaper than it is;
 ``distinct`` in the output says how many sentences differ. With --corpus the folder is copied.
 
-Both rebuilds run as a keeper runs them (``forumqa rebuild`` in a process of its own), or inside the
-process that answers with --in-process. Meanwhile this process, which holds the index open as a
-served page does, asks a question every 100 ms, as it did on an idle machine before; the question
-that first meets the new generation counts too.
+Both rebuilds run as those of a served page do, in a process of their own, or with --in-process in
+the one that answers; their seconds end when questions are answered from the new generation.
+Meanwhile a question is asked every 100 ms, as before with nothing else to do.
 """
 
 from __future__ import annotations
@@ -21,8 +20,6 @@ import json
 import random
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -33,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from forumqa.engine import ForumQA
+from forumqa.schema import BuildReport
 
 NEWS = [Path("training/news/articles-2.jsonl"), Path("training/news/held-out.jsonl")]
 SENTENCES = 12
@@ -98,35 +96,21 @@ def measure(corpus: Path, index: Path, new_article: str, in_process: bool) -> di
         forum.ask(question)
     idle = ask_during(forum, questions, lambda: time.sleep(15))
     (corpus / "one-more.txt").write_text(new_article, encoding="utf-8")
-    results: list[tuple[float, dict[str, Any]]] = []
-    generation = forum.info()["generation"]
-
-    def work() -> None:
-        results.append(rebuild())
-        while forum.info()["generation"] == generation:
-            time.sleep(0.05)
-
-    during = ask_during(forum, questions, work)
+    results: list[tuple[float, BuildReport]] = []
+    during = ask_during(forum, questions, lambda: results.append(rebuild()))
     incremental, more = results[0]
     return {
-        "passages": report["passages"],
+        "passages": report.passages,
         "sentences": forum.info()["sentences"],
-        "distinct": report["embedded"],
+        "distinct": report.embedded,
         "bytes": forum.info()["bytes"],
         "full_seconds": round(full, 2),
         "incremental_seconds": round(incremental, 2),
         "ratio": round(incremental / full, 4),
-        "embedded_by_the_increment": more["embedded"],
+        "embedded_by_the_increment": more.embedded,
         "question_idle": quantiles(idle),
         "question_during": quantiles(during),
     }
-
-
-def forum_passages(forum: ForumQA) -> list[Any]:
-    """Return the passages served, through the public verbs."""
-    from forumqa.chunking import split
-
-    return [passage for document in forum.documents() for passage in split(document)]
 
 
 def ask_during(forum: ForumQA, questions: Sequence[str], work: Callable[[], None]) -> list[float]:

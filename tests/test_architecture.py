@@ -12,7 +12,7 @@ LAYERS = [
     {"schema", "text"},
     {"calibration", "chunking", "duplicates", "loaders", "lexical", "dense", "llm"},
     {"store"},
-    {"indexer", "retrieval", "answering"},
+    {"indexer", "retrieval", "answering", "watcher", "worker"},
     {"engine"},
     {"evaluation", "webui"},
     {"cli"},

@@ -146,7 +146,7 @@ def test_damage_is_refused_and_the_generation_before_serves(corpus: Path, tmp_pa
     forum.rebuild()
     assert forum.ask("도서관 관장은 누구인가?").citations
     (corpus / "b.txt").write_text(B, "utf-8")
-    forum.rebuild()
+    ForumQA(tmp_path / "index", corpus).rebuild()
     damaged = tmp_path / "index" / "generations" / "000002" / "dense.faiss"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"!")
     assert forum.info()["generation"] == 1 and "refused" in forum.info()["problem"]

@@ -166,7 +166,7 @@ class DenseIndex:
         pick = reuse.copy()
         pick[reuse < 0] = len(old) + np.arange(len(fresh))
         codes = np.concatenate([old._codes(), fresh._codes()])[pick]
-        index = faiss.clone_index(fresh._index)
+        index: Any = faiss.clone_index(fresh._index)
         index.reset()
         faiss.copy_array_to_vector(codes.ravel(), index.codes)
         index.ntotal = len(pick)

@@ -60,7 +60,7 @@ class Scan:
     could not be looked into, as prefixes of ids.
     """
 
-    files: dict[str, Path] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
     stamps: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
@@ -169,7 +169,7 @@ def _settled(stamp: str, since: int) -> bool:
     return max(mtime, ctime) + _CLOCK < since
 
 
-def _read(path: Path) -> bytes:
+def _read(path: str) -> bytes:
     """Return the bytes of a regular file, and no more of them than a loader takes.
 
     A pipe put in place of a file since the folder was looked at must not hold the build up.
@@ -256,7 +256,7 @@ def scan(corpus: Path) -> Scan:
 
 
 def _note(found: Scan, name: str, entry: os.DirEntry[str]) -> None:
-    if Path(entry.name).suffix.lower() not in LOADERS:
+    if f".{entry.name.rpartition('.')[2].lower()}" not in LOADERS:
         kinds = ", ".join(sorted(LOADERS))
         found.skipped[name] = f"not one of the formats that are read ({kinds})"
         return
@@ -278,7 +278,7 @@ def _note(found: Scan, name: str, entry: os.DirEntry[str]) -> None:
     elif name in found.files:
         found.failed[name] = "two files have this name; rename one of them"
     else:
-        found.files[name] = Path(entry.path)
+        found.files[name] = entry.path
         found.stamps[name] = (
             f"{facts.st_mtime_ns}:{facts.st_ctime_ns}:{facts.st_size}:{facts.st_ino}"
         )

@@ -205,6 +205,8 @@ def publish(index: Path, snapshot: Snapshot, manifest: dict[str, Any], before: i
         except OSError:
             # Room for others on a full disk; what cannot be taken away now goes at the next build.
             _clean(index)
+            if number not in _pointed(index):
+                shutil.rmtree(generations / f"{number:06d}", ignore_errors=True)
             raise
     for old in _numbers(index):
         if old not in (number, before):

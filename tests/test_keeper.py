@@ -258,6 +258,8 @@ def test_a_watched_folder_is_served_without_asking_for_it(corpus: Path, tmp_path
 
 def test_a_rebuild_apart_reports_like_one_here(corpus: Path, tmp_path: Path) -> None:
     (corpus / "broken.txt").write_bytes(b"\x00")
+    for i in range(400):  # a report longer than a pipe holds
+        (corpus / f"{'길' * 80}-{i}.txt").write_bytes(b"\x00")
     steps: list[str] = []
     apart = ForumQA(tmp_path / "apart", corpus, apart=True)
     report = apart.rebuild(progress=lambda done, total, what: steps.append(what))

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -30,14 +31,19 @@ def rebuild(
     }
     source = str(Path(__file__).parent.parent)
     path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH", "")]))
-    with subprocess.Popen(
-        command,
-        env={**os.environ, **chosen, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-    ) as process:
-        assert process.stdout is not None and process.stderr is not None
+    # The report goes through a file: a pipe that nobody empties while progress is read would fill.
+    with (
+        tempfile.TemporaryFile() as report,
+        subprocess.Popen(
+            command,
+            env={**os.environ, **chosen, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"},
+            stdin=subprocess.DEVNULL,
+            stdout=report,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        ) as process,
+    ):
+        assert process.stderr is not None
         last = ""
         try:
             for line in process.stderr:
@@ -46,11 +52,13 @@ def rebuild(
                     last = line.strip() or last
                 elif progress:
                     progress(*step)
-            output = process.stdout.read()
+            process.wait()
         except BaseException:
             # Half a build harms nothing: the next one clears it away.
             process.kill()
             raise
+        report.seek(0)
+        output = report.read()
     if process.returncode:
         reason = last.removeprefix("forumqa: ")
         raise ForumQAError(

@@ -214,7 +214,7 @@ def kill_rebuilds(corpus: Path, tmp_path: Path, kills: int, seed: int) -> dict[s
 
 
 def test_killed_at_random_instants(corpus: Path, tmp_path: Path) -> None:
-    kill_rebuilds(corpus, tmp_path, kills=3, seed=0)
+    kill_rebuilds(corpus, tmp_path, kills=2, seed=0)
 
 
 @pytest.mark.slow

@@ -109,7 +109,6 @@ class ForumQA:
         Questions go on being answered from the generation before until the new one is in.
         """
         folder = Path(corpus) if corpus else self.corpus
-        # Whoever rebuilds also opens what comes of it, and no question waits for that.
         with self._opening:
             self._rebuilding += 1
         try:
@@ -119,7 +118,7 @@ class ForumQA:
                 report = worker.rebuild(folder, self.index, self.settings, progress)
             else:
                 report = self._rebuild_here(folder, progress)
-            self._open_newer()
+            self._catch_up()
         finally:
             with self._opening:
                 self._rebuilding -= 1
@@ -203,7 +202,7 @@ class ForumQA:
 
         with store.writer_lock(self.index):
             number = store.roll_back(self.index)
-        self._open_newer()
+        self._catch_up()
         return number
 
     def verify(self) -> tuple[GenerationCheck, ...]:
@@ -348,14 +347,30 @@ class ForumQA:
                 return self._snapshot
         if live in (held.generation, self._refused):
             return held
-        with self._opening:
-            if self._opener is not None or self._rebuilding:
-                return self._snapshot or held
-            opener = threading.Thread(target=self._open_newer, name="forumqa-open", daemon=True)
-            self._opener = opener
-            opener.start()
-        opener.join(_PATIENCE)
+        # Who rebuilds waits for what comes of it, so that no question has to.
+        self._follow(0.0 if self._rebuilding else _PATIENCE)
         return self._snapshot or held
+
+    def _catch_up(self) -> None:
+        """Return when the live generation is in hand, or refused."""
+        from forumqa import store
+
+        while self._snapshot is not None:
+            if store.current(self.index) in (self._snapshot.generation, self._refused):
+                return
+            self._follow(None)
+
+    def _follow(self, patience: float | None) -> None:
+        """Have the live generation opened by a thread; wait so long (None: to the end), but not
+        where another question waits already."""
+        with self._opening:
+            opener, waits = self._opener, patience is None
+            if opener is None:
+                opener = threading.Thread(target=self._open_newer, name="forumqa-open", daemon=True)
+                self._opener, waits = opener, True
+                opener.start()
+        if waits:
+            opener.join(patience)
 
     def _open_newer(self) -> None:
         """Open the live generation beside the one in hand, which serves meanwhile."""
@@ -382,8 +397,7 @@ class ForumQA:
         finally:
             sys.setswitchinterval(usual)
             with self._opening:
-                if self._opener is threading.current_thread():
-                    self._opener = None
+                self._opener = None
 
     def _model(self) -> Embedder:
         if self._embedder is None:

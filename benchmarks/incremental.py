@@ -104,7 +104,8 @@ def measure(corpus: Path, index: Path, new_article: str, in_process: bool) -> di
         "full_seconds": round(full, 2),
         "incremental_seconds": round(incremental, 2),
         "ratio": round(incremental / full, 4),
-        # Of the process that rebuilds; the wall clock above shares the machine with whatever runs.
+        # Of the process that rebuilds, full and incremental; 0 with --in-process. The seconds above
+        # share the machine with whatever else runs, and include opening what was built.
         "cpu_seconds": [round(seconds, 2) for seconds in cpu],
         "embedded_by_the_increment": more.embedded,
         "question_idle": quantiles(idle),

@@ -439,7 +439,6 @@ def test_a_file_that_vanishes_is_removed_and_nothing_failed(
     after_scan(monkeypatch, (corpus / "b.txt").unlink)
     report = build(corpus, tmp_path / "index", embedder)
     assert report.removed == ("b.txt",) and not report.failed
-    after_scan(monkeypatch, lambda: shutil.rmtree(corpus / "all.txt", ignore_errors=True))
 
 
 def test_what_may_not_be_read_keeps_its_passages(

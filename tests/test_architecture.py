@@ -10,9 +10,9 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "src" / "forumqa"
 LAYERS = [
     {"schema", "text"},
-    {"calibration", "chunking", "loaders", "lexical", "dense", "llm", "fetch"},
+    {"calibration", "chunking", "duplicates", "loaders", "lexical", "dense", "llm", "fetch"},
     {"store"},
-    {"indexer", "retrieval", "answering", "intake"},
+    {"indexer", "retrieval", "answering", "intake", "watcher", "worker"},
     {"engine"},
     {"evaluation", "webui"},
     {"cli"},

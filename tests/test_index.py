@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import unicodedata
 from pathlib import Path
 
@@ -95,58 +93,12 @@ def test_nfd_file_names_are_one_document(
     assert "고양.txt" in report.added
 
 
-def test_killed_at_every_write_the_old_index_answers(
-    corpus: Path, tmp_path: Path, embedder: HashEmbedder
-) -> None:
-    index = tmp_path / "index"
-    build(corpus, index, embedder)
-    (corpus / "b.txt").write_text(B, "utf-8")
-    code = (
-        "import os, sys\n"
-        "from pathlib import Path\n"
-        "from forumqa import store, indexer\n"
-        "from tests.conftest import HashEmbedder\n"
-        "corpus, index, fatal = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])\n"
-        "steps = 0\n"
-        "def dying(call):\n"
-        "    def run(*args, **kwargs):\n"
-        "        global steps\n"
-        "        steps += 1\n"
-        "        if steps == fatal:\n"
-        "            if call is write: args[0].write_bytes(args[1][: len(args[1]) // 2])\n"
-        "            os._exit(9)\n"
-        "        return call(*args, **kwargs)\n"
-        "    return run\n"
-        "write = store.write_file\n"
-        "store.write_file = dying(write)\n"
-        "store._sync_folder = dying(store._sync_folder)\n"
-        "Path.rename, Path.replace = dying(Path.rename), dying(Path.replace)\n"
-        "with store.writer_lock(index):\n"
-        "    indexer.rebuild(corpus, index, HashEmbedder(), store.open_live(index))\n"
-    )
-    root = Path(__file__).parent.parent
-    for fatal in range(1, 40):
-        died = subprocess.run(
-            [sys.executable, "-c", code, str(corpus), str(index), str(fatal)],
-            cwd=root, env=os.environ | {"PYTHONWARNINGS": "ignore"},
-        ).returncode  # fmt: skip
-        snapshot = store.open_live(index)
-        ids = [d.id for d in snapshot.documents]
-        assert ids in (["a.txt"], ["a.txt", "b.txt"])
-        if died == 0:
-            break
-        assert died == 9
-    assert died == 0 and ids == ["a.txt", "b.txt"], "the build never came to its end"
-    assert fatal > 10, "too few writes were interrupted to mean anything"
-    assert not list((index / "generations").glob(".tmp-*"))
-
-
 def test_damage_is_refused_and_the_generation_before_serves(corpus: Path, tmp_path: Path) -> None:
     forum = ForumQA(tmp_path / "index", corpus)
     forum.rebuild()
     assert forum.ask("도서관 관장은 누구인가?").citations
     (corpus / "b.txt").write_text(B, "utf-8")
-    forum.rebuild()
+    ForumQA(tmp_path / "index", corpus).rebuild()
     damaged = tmp_path / "index" / "generations" / "000002" / "dense.faiss"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"!")
     assert forum.info()["generation"] == 1 and "refused" in forum.info()["problem"]

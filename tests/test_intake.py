@@ -73,9 +73,9 @@ def test_a_name_never_leaves_the_folder(name: str, corpus: Path, tmp_path: Path)
     assert listed(tmp_path) == sorted(["corpus", "corpus/link", f"corpus/{added.id}", "outside"])
     assert (corpus / added.id).read_text("utf-8") == A and added.id.endswith(".txt")
     # What was saved is what a rebuild finds, under the same id.
-    from forumqa.indexer import _scan
+    from forumqa.indexer import scan
 
-    assert list(_scan(corpus).files) == [added.id]
+    assert list(scan(corpus).files) == [added.id]
     again = add_upload(name, B.encode(), corpus)
     is_safe(again.id)
     assert again.id != added.id and len(_files(corpus)) == 2

@@ -130,7 +130,8 @@ def _merge(snapshot: Snapshot, chosen: dict[int, float]) -> list[_Span]:
 
 def _cite(snapshot: Snapshot, number: int, span: _Span) -> Citation:
     passage = snapshot.passages[span.passage]
-    document = snapshot.documents[int(snapshot.passage_document[span.passage])]
+    owner = int(snapshot.passage_document[span.passage])
+    document = snapshot.documents[owner]
     return Citation(
         number=number,
         passage_id=passage.id,
@@ -141,6 +142,7 @@ def _cite(snapshot: Snapshot, number: int, span: _Span) -> Citation:
         start=span.start,
         end=span.end,
         page=document.page_at(span.start),
+        also=snapshot.also(owner),
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -53,19 +55,37 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("-k", type=int, default=5, metavar="N")
     command = verb("rebuild", _rebuild, "bring the index up to date with the corpus folder")
     command.add_argument("--corpus", default="corpus", metavar="DIR")
+    # How a served page follows a rebuild in another process.
+    command.add_argument("--progress-json", action="store_true", help=argparse.SUPPRESS)
     command = verb("add", _add, "put files and web pages into the corpus folder and rebuild")
     command.add_argument("sources", nargs="+", metavar="URL_OR_FILE")
     command.add_argument("--corpus", default="corpus", metavar="DIR")
+    verb("list", _list, "list the documents, with what failed and what is a copy of another")
+    command = verb("remove", _remove, "delete documents from the corpus folder and rebuild")
+    command.add_argument("ids", nargs="+", metavar="ID")
+    command.add_argument("--corpus", default="corpus", metavar="DIR")
+    verb("rollback", _rollback, "go back to the index before the last rebuild")
+    verb("verify", _verify, "check every byte of the index")
     command = verb("serve", _serve, "open the chat in the browser")
     command.add_argument("--corpus", default="corpus", metavar="DIR")
     command.add_argument("--host", default="127.0.0.1")
     command.add_argument("--port", type=int, default=7860)
     command.add_argument("--rebuild", action="store_true", help="rebuild the index first")
+    command.add_argument("--watch", action="store_true", help="rebuild when the corpus changes")
+    command.add_argument("--interval", type=_seconds, default=5.0, metavar="S",
+                         help="seconds between two looks at the corpus (5)")  # fmt: skip
     command = verb("eval", _eval, "measure retrieval and answers over BEIR folders")
     command.add_argument("folders", nargs="+", type=Path, metavar="BEIR_DIR")
     command.add_argument("--side", choices=["both", "lexical", "dense"], default="both")
     verb("info", _info, "say what is indexed and served")
     return parser
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0.1 <= value <= 86_400:
+        raise argparse.ArgumentTypeError("between 0.1 and 86400 seconds")
+    return value
 
 
 def _print_json(value: Any) -> None:
@@ -110,13 +130,50 @@ def _retrieve(options: argparse.Namespace) -> int:
 
 
 def _rebuild(options: argparse.Namespace) -> int:
-    report = ForumQA(options.index, options.corpus).rebuild(progress=_progress)
+    progress = _ProgressLines() if options.progress_json else _progress
+    # A rebuild makes millions of objects and no cycles of them: looking for some costs a tenth.
+    gc.disable()
+    try:
+        report = ForumQA(options.index, options.corpus).rebuild(progress=progress)
+    finally:
+        gc.enable()
+    _print_report(report, options.json)
+    return 0
+
+
+class _ProgressLines:
+    """Progress as JSON lines, ten a second."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + 0.1
+            print(json.dumps([done, total, what]), file=sys.stderr, flush=True)
+
+
+def _print_report(report: BuildReport, as_json: bool) -> None:
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr)
-    if options.json:
+    if as_json:
         _print_json(asdict(report))
     else:
         print(_report_text(report))
+
+
+def _list(options: argparse.Namespace) -> int:
+    entries = ForumQA(options.index).listing()
+    if options.json:
+        _print_json([asdict(entry) for entry in entries])
+        return 0
+    for entry in entries:
+        state = f"duplicate-of {entry.duplicate_of}" if entry.state == "duplicate" else entry.state
+        reason = f": {entry.reason}" if entry.reason else ""
+        source = entry.source if entry.source != entry.id else ""
+        fields = [entry.id, entry.title, entry.date, source, str(entry.passages), state + reason]
+        print("\t".join(fields))
     return 0
 
 
@@ -136,6 +193,32 @@ def _add(options: argparse.Namespace) -> int:
     return 0 if report.build else 1
 
 
+def _remove(options: argparse.Namespace) -> int:
+    report = ForumQA(options.index, options.corpus).remove(options.ids, _progress)
+    _print_report(report, options.json)
+    return 0
+
+
+def _rollback(options: argparse.Namespace) -> int:
+    number = ForumQA(options.index).rollback()
+    if options.json:
+        _print_json({"generation": number})
+    else:
+        print(f"generation {number} is live again")
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    checks = ForumQA(options.index).verify()
+    if options.json:
+        _print_json([asdict(check) for check in checks])
+    else:
+        for check in checks:
+            live = " (live)" if check.live else ""
+            print(f"generation {check.generation}{live}: {check.problem or 'sound'}")
+    return int(any(check.live and check.problem for check in checks))
+
+
 def _report_text(report: BuildReport) -> str:
     lines = [
         f"generation {report.generation}: {report.passages} passages, {report.embedded} sentences "
@@ -152,9 +235,11 @@ def _report_text(report: BuildReport) -> str:
 def _serve(options: argparse.Namespace) -> int:
     from forumqa.webui import serve
 
-    forum = ForumQA(options.index, options.corpus)
+    forum = ForumQA(options.index, options.corpus, apart=True)
     if options.rebuild or not (forum.index / "CURRENT").exists():
         print(_report_text(forum.rebuild(progress=_progress)), file=sys.stderr)
+    if options.watch:
+        forum.watch(options.interval)
     serve(forum, host=options.host, port=options.port)
     return 0
 

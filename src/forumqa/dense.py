@@ -158,6 +158,27 @@ class DenseIndex:
         return cls(index)
 
     @classmethod
+    def merge(cls, old: DenseIndex, reuse: NDArray[np.int64], fresh: DenseIndex) -> DenseIndex:
+        """Return rows taken from ``old`` (row ``reuse[i]``) or, where that is -1, from ``fresh`` in
+        order. The stored codes are copied, so nothing is rounded again."""
+        import faiss
+
+        pick = reuse.copy()
+        pick[reuse < 0] = len(old) + np.arange(len(fresh))
+        codes = np.concatenate([old._codes(), fresh._codes()])[pick]
+        index: Any = faiss.clone_index(fresh._index)
+        index.reset()
+        faiss.copy_array_to_vector(codes.ravel(), index.codes)
+        index.ntotal = len(pick)
+        return cls(index)
+
+    def _codes(self) -> NDArray[np.uint8]:
+        import faiss
+
+        codes = faiss.vector_to_array(self._index.codes)
+        return np.asarray(codes, np.uint8).reshape(len(self), self._index.code_size)
+
+    @classmethod
     def from_bytes(cls, data: bytes) -> DenseIndex:
         import faiss
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,9 @@ from forumqa.schema import (
     Document,
     Embedder,
     EmbedderMismatch,
+    Entry,
     ForumQAError,
+    GenerationCheck,
     Generator,
     Hit,
     IndexBroken,
@@ -30,10 +34,19 @@ from forumqa.schema import (
 
 if TYPE_CHECKING:
     from forumqa.store import Snapshot
+    from forumqa.watcher import Watcher
 
 log = logging.getLogger(__name__)
 
 StrPath = str | os.PathLike[str]
+
+# A question that is the first to meet a new generation waits for it so long, in seconds: opening
+# takes milliseconds for a hundred articles and seconds for ten thousand. All others go on with the
+# generation in hand.
+_PATIENCE = 1.0
+# Meanwhile threads change places after so many seconds instead of Python's 0.005, which a question
+# would wait each time that it comes back from numpy.
+_SWITCH_INTERVAL = 0.0005
 
 
 def settings_from_environment() -> Settings:
@@ -45,19 +58,23 @@ def settings_from_environment() -> Settings:
 class ForumQA:
     """An index and what answers from it. Opens when first used; safe to share among threads.
 
-    A rebuild in this process or another is picked up before the next question; a question that is
-    being answered keeps the generation that it began with.
+    A rebuild in this process or another is picked up by the next question (a large one as soon as
+    it is opened); a question that is being answered keeps the generation that it began with. With
+    ``apart``, rebuilds run in a process of their own, so that they do not slow questions down.
     """
 
     def __init__(self, index: StrPath = "index", corpus: StrPath = "corpus",
-                 settings: Settings | None = None) -> None:  # fmt: skip
-        self.index, self.corpus = Path(index), Path(corpus)
+                 settings: Settings | None = None, *, apart: bool = False) -> None:  # fmt: skip
+        self.index, self.corpus, self.apart = Path(index), Path(corpus), apart
         self.settings = settings or settings_from_environment()
         self._snapshot: Snapshot | None = None
         self._refused: int | None = None
         self._embedder: Embedder | None = None
         self._generator: Generator | None = None
         self._opening = threading.RLock()
+        self._opener: threading.Thread | None = None
+        self._rebuilding = 0
+        self._watcher: Watcher | None = None
 
     # -- the verbs --------------------------------------------------------------------------------
 
@@ -93,20 +110,127 @@ class ForumQA:
 
         Questions go on being answered from the generation before until the new one is in.
         """
+        folder = Path(corpus) if corpus else self.corpus
+        with self._opening:
+            self._rebuilding += 1
+        try:
+            if self.apart:
+                from forumqa import worker
+
+                report = worker.rebuild(folder, self.index, self.settings, progress)
+            else:
+                report = self._rebuild_here(folder, progress)
+            self._catch_up()
+        finally:
+            with self._opening:
+                self._rebuilding -= 1
+        return report
+
+    def _rebuild_here(self, corpus: Path, progress: Progress | None) -> BuildReport:
         from forumqa import indexer, store
 
         with store.writer_lock(self.index):
+            previous = self._snapshot
             try:
-                previous: Snapshot | None = store.open_live(self.index)
+                # What is served and what is built upon are one, unless another has rebuilt.
+                if previous is None or previous.generation != store.current(self.index):
+                    previous = store.open_live(self.index, prepare=False)
             except (IndexMissing, IndexBroken):
                 previous = None
-            return indexer.rebuild(
-                Path(corpus) if corpus else self.corpus,
-                self.index,
-                self._model(),
-                previous,
-                progress,
+            return indexer.rebuild(corpus, self.index, self._model(), previous, progress)
+
+    def listing(self) -> list[Entry]:
+        """Return what the live generation holds and what could not be read, by id."""
+        snapshot, _ = self._ready()
+        failed: dict[str, str] = dict(snapshot.manifest["failed"])
+        counts = Counter(snapshot.passage_document.tolist())
+        entries = []
+        for i, document in enumerate(snapshot.documents):
+            first = int(snapshot.copies.first[i])
+            reason = failed.pop(document.id, "")
+            entries.append(
+                Entry(
+                    id=document.id,
+                    title=document.title,
+                    date=document.date,
+                    source=document.source,
+                    passages=counts[i],
+                    state="failed" if reason else "duplicate" if first >= 0 else "ok",
+                    duplicate_of=snapshot.documents[first].id if first >= 0 else "",
+                    reason=reason,
+                )
             )
+        for name, reason in failed.items():
+            entries.append(Entry(name, "", "", "", 0, "failed", reason=reason))
+        return sorted(entries, key=lambda entry: entry.id)
+
+    def remove(self, ids: Sequence[str], progress: Progress | None = None) -> BuildReport:
+        """Delete the files of these documents from the corpus folder and rebuild.
+
+        An id is looked up in the listing of the folder, never used as a path, so nothing outside it
+        is touched; of a link, the link goes. Nothing is deleted where one id is unknown. Raises
+        ForumQAError.
+        """
+        from forumqa import indexer, store
+
+        files = indexer.scan(self.corpus).files
+        try:
+            known = {*files, *(entry.id for entry in self.listing())}
+        except (IndexMissing, IndexBroken):
+            known = set(files)
+        for name in ids:
+            if name not in known:
+                raise ForumQAError(_unknown(name, known, self.corpus))
+        # Not while another rebuilds: the files would be gone and the index would not know.
+        with store.writer_lock(self.index):
+            for name in ids:
+                if name in files:
+                    try:
+                        Path(files[name]).unlink(missing_ok=True)
+                    except OSError as error:
+                        raise ForumQAError(
+                            f"{files[name]} cannot be deleted ({error.strerror}); see to it and "
+                            "try again."
+                        ) from error
+        return self.rebuild(progress=progress)
+
+    def rollback(self) -> int:
+        """Make the sound generation before the live one live again; return its number.
+
+        The next rebuild builds on it, from what the corpus folder holds then. Raises ForumQAError
+        where none is kept.
+        """
+        from forumqa import store
+
+        with store.writer_lock(self.index):
+            number = store.roll_back(self.index)
+        self._catch_up()
+        return number
+
+    def verify(self) -> tuple[GenerationCheck, ...]:
+        """Check every byte of every kept generation. Raises IndexMissing."""
+        from forumqa import store
+
+        return store.verify(self.index)
+
+    def watch(self, interval: float = 5.0) -> None:
+        """Rebuild in the background whenever the corpus folder has changed and come to rest.
+
+        ``interval`` is the time between two looks in seconds. What fails is logged and shown by
+        :meth:`info`.
+        """
+        from forumqa import indexer
+        from forumqa.watcher import Watcher
+
+        if self._watcher is None:
+            try:
+                built = self._current().manifest["stamps"]
+            except ForumQAError:
+                built = None
+            self._watcher = Watcher(
+                lambda: indexer.scan(self.corpus).stamps, self.rebuild, interval, built
+            )
+            self._watcher.start()
 
     def add(self, sources: Sequence[str], progress: Progress | None = None) -> AddReport:
         """Put files and web pages, by path and address, into the corpus folder and rebuild.
@@ -132,7 +256,8 @@ class ForumQA:
         return AddReport(**ids, failed=failed, build=build)
 
     def document(self, document_id: str) -> Document | None:
-        """Return a document of the live generation, or None where it holds none of that id."""
+        """Return a document of the live generation, or None where it holds none of that id: it was
+        removed or renamed since it was quoted, or never there."""
         snapshot, _ = self._ready()
         return next((d for d in snapshot.documents if d.id == document_id), None)
 
@@ -168,6 +293,11 @@ class ForumQA:
             "embedder": self.settings.embedder,
             "language_model": self.settings.llm_model or None,
         }
+        if self._watcher is not None:
+            facts["watch"] = {
+                "interval": self._watcher.interval,
+                "problem": self._watcher.problem or None,
+            }
         try:
             live = store.current(self.index)
             snapshot = self._current()
@@ -178,6 +308,7 @@ class ForumQA:
             "ready": True,
             "generation": snapshot.generation,
             "documents": len(snapshot.documents),
+            "duplicates": int((snapshot.copies.first >= 0).sum()),
             "passages": len(snapshot.passages),
             "sentences": len(snapshot.sentence_passage),
             "embedder": manifest["embedder"],
@@ -187,7 +318,7 @@ class ForumQA:
             "failed": manifest["failed"],
             "skipped": manifest["skipped"],
         }
-        if live != snapshot.generation:
+        if live == self._refused:
             facts["problem"] = (
                 f"Generation {live} failed its verification and is refused; generation "
                 f"{snapshot.generation} is served. Run: forumqa rebuild"
@@ -200,7 +331,10 @@ class ForumQA:
         return self.settings.llm_model or None if self.settings.llm_url else None
 
     def close(self) -> None:
-        """Let go of the index and the model."""
+        """End the watch, and let go of the index and the model."""
+        if self._watcher is not None:
+            self._watcher.stop()
+            self._watcher = None
         with self._opening:
             self._snapshot = self._embedder = None
 
@@ -218,7 +352,7 @@ class ForumQA:
         return snapshot, embedder
 
     def _current(self) -> Snapshot:
-        """Return the live generation, opened anew where the pointer has moved."""
+        """Return the snapshot in hand; where the pointer has moved, see that it is followed."""
         from forumqa import store
 
         held = self._snapshot
@@ -228,28 +362,67 @@ class ForumQA:
             if held is not None:
                 return held
             raise
-        if held is not None and live in (held.generation, self._refused):
+        if held is None:
+            with self._opening:
+                if self._snapshot is None:
+                    # With nothing in hand any sound generation will do; later only the live one.
+                    opened = store.open_live(self.index)
+                    self._refused = live if opened.generation < live else None
+                    self._snapshot = opened
+                return self._snapshot
+        if live in (held.generation, self._refused):
             return held
+        # Who rebuilds waits for what comes of it, so that no question has to.
+        self._follow(0.0 if self._rebuilding else _PATIENCE)
+        return self._snapshot or held
+
+    def _catch_up(self) -> None:
+        """Return when the live generation is in hand, or refused."""
+        from forumqa import store
+
+        while self._snapshot is not None:
+            if store.current(self.index) in (self._snapshot.generation, self._refused):
+                return
+            self._follow(None)
+
+    def _follow(self, patience: float | None) -> None:
+        """Have the live generation opened by a thread; wait so long (None: to the end), but not
+        where another question waits already."""
         with self._opening:
-            held = self._snapshot
-            if held is not None and live in (held.generation, self._refused):
-                return held
-            try:
-                # With nothing in hand any sound generation will do; else only the new one.
-                opened = (
-                    store.open_live(self.index)
-                    if held is None
-                    else store.open_generation(self.index, live)
-                )
-            except IndexBroken as error:
-                if held is None:
-                    raise
-                log.warning("%s The generation before goes on being served.", error)
-                self._refused = live
-                return held
-            self._refused = live if opened.generation != live else None
-            self._snapshot = opened
-            return opened
+            opener, waits = self._opener, patience is None
+            if opener is None:
+                opener = threading.Thread(target=self._open_newer, name="forumqa-open", daemon=True)
+                self._opener, waits = opener, True
+                opener.start()
+        if waits:
+            opener.join(patience)
+
+    def _open_newer(self) -> None:
+        """Open the live generation beside the one in hand, which serves meanwhile."""
+        from forumqa import store
+
+        live = 0
+        usual = sys.getswitchinterval()
+        sys.setswitchinterval(min(usual, _SWITCH_INTERVAL))
+        try:
+            while True:
+                held, live = self._snapshot, store.current(self.index)
+                if held is None or live in (held.generation, self._refused):
+                    break
+                opened = store.open_generation(self.index, live)
+                with self._opening:
+                    if self._snapshot is not None:
+                        self._snapshot, self._refused = opened, None
+        except ForumQAError as error:
+            log.warning("%s The generation before goes on being served.", error)
+            self._refused = live
+        except Exception:
+            self._refused = live
+            log.exception("Generation %s cannot be opened; the one before is served.", live)
+        finally:
+            sys.setswitchinterval(usual)
+            with self._opening:
+                self._opener = None
 
     def _model(self) -> Embedder:
         if self._embedder is None:
@@ -266,6 +439,14 @@ class ForumQA:
 
             self._generator = ChatEndpoint(self.settings)
         return self._generator
+
+
+def _unknown(name: str, known: Collection[str], corpus: Path) -> str:
+    from rapidfuzz import process
+
+    near = [found for found, _, _ in process.extract(name, known, limit=3, score_cutoff=50)]
+    nearest = f"; the nearest: {', '.join(near)}" if near else ""
+    return f"{corpus} holds no document {name!r}{nearest}. List them with: forumqa list"
 
 
 # --- the same verbs as functions -------------------------------------------------------------------

@@ -456,34 +456,44 @@ class LexicalIndex:
 
     def __init__(self, table: list[Word], words: Ragged, passages: Ragged, sentences: int,
                  pairs: list[str], pair_rows: Ragged) -> None:  # fmt: skip
-        self.table, self.words, self.passages = table, words, passages
+        self.table, self.words, self.passages, self.sentences = table, words, passages, sentences
         self.pairs, self.pair_rows = pairs, pair_rows
+
+    def prepare(self) -> LexicalIndex:
+        """Derive what questions need, a second per hundred thousand sentences, and return itself.
+
+        A build that writes a generation, and one that builds on it, need none of it.
+        """
         self._ids: dict[str, int] = {}
-        stems: dict[str, dict[int, None]] = {}
-        names: dict[str, dict[int, None]] = {}
+        stems: dict[str, tuple[int, ...]] = {}
+        names: dict[str, tuple[int, ...]] = {}
         self._tails = set(functional_forms())
-        term_rows: list[list[int]] = []
-        for word in table:
-            row = [self._ids.setdefault(term, len(self._ids)) for term in word.terms]
+        term_rows: list[tuple[int, ...]] = []
+        ids, add = self._ids, self._tails.add
+        for stem, tail, terms, named in self.table:
+            row = tuple([ids.setdefault(term, len(ids)) for term in terms])
             term_rows.append(row)
             if row:
-                stems.setdefault(word.stem, {}).update(dict.fromkeys(row))
-            for name in word.names:
-                target = [self._ids[name]] if name in self._ids else row
-                names.setdefault(name, {}).update(dict.fromkeys(target))
-            if word.tail:
-                self._tails.add(word.tail)
+                before = stems.get(stem)
+                stems[stem] = row if before in (None, row) else _joined(before, row)
+            for name in named:
+                target = (ids[name],) if name in ids else row
+                before = names.get(name)
+                names[name] = target if before in (None, target) else _joined(before, target)
+            if tail:
+                add(tail)
         self.terms = list(self._ids)
-        self._stems = {stem: tuple(found) for stem, found in stems.items()}
+        self._stems, self._name_terms = stems, names
         self._longest = max(map(len, self._stems), default=1)
-        self._name_terms = {name: tuple(found) for name, found in names.items()}
-        self._pair_ids = {pair: i for i, pair in enumerate(pairs)}
-        of_unit = _expand(words, Ragged.of(term_rows))
-        self._of_passage = _expand(passages, of_unit)
-        self.by_sentence = Postings.build(of_unit.head(sentences), len(self._ids))
+        self._pair_ids = {pair: i for i, pair in enumerate(self.pairs)}
+        of_unit = _expand(self.words, Ragged.of(term_rows))
+        self._of_passage = _expand(self.passages, of_unit)
+        self.by_sentence = Postings.build(of_unit.head(self.sentences), len(self._ids))
         self.by_passage = Postings.build(self._of_passage, len(self._ids))
-        self.pairs_by_sentence = Postings.build(pair_rows.head(sentences), len(pairs))
-        self.pairs_by_passage = Postings.build(_expand(passages, pair_rows), len(pairs))
+        pair_rows, pairs = self.pair_rows, len(self.pairs)
+        self.pairs_by_sentence = Postings.build(pair_rows.head(self.sentences), pairs)
+        self.pairs_by_passage = Postings.build(_expand(self.passages, pair_rows), pairs)
+        return self
 
     @cached_property
     def _spelled(self) -> dict[str, str]:
@@ -684,6 +694,10 @@ class LexicalIndex:
         return out
 
 
+def _joined(before: tuple[int, ...] | None, more: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys((before or ()) + more))
+
+
 def _expand(rows: Ragged, table: Ragged) -> Ragged:
     """Replace each table row in ``rows`` by the term ids that it stands for."""
     lengths = np.diff(table.indptr)[rows.values]
@@ -717,21 +731,20 @@ def romanize(syllable: str) -> str:
 K = TypeVar("K", Word, str)
 
 
-def merge(old: Ragged, reuse: Sequence[int], fresh: Ragged) -> Ragged:
+def merge(old: Ragged, reuse: NDArray[np.int64], fresh: Ragged) -> Ragged:
     """Return rows taken from ``old`` (row ``reuse[i]``) or, where that is -1, from ``fresh`` in
     order."""
     both = Ragged(
         np.concatenate([old.indptr, fresh.indptr[1:] + old.indptr[-1]]),
         np.concatenate([old.values, fresh.values]),
     )
-    pick = np.array(reuse, np.int64)
-    new = pick < 0
-    pick[new] = len(old) + np.arange(int(new.sum()))
+    pick = reuse.copy()
+    pick[reuse < 0] = len(old) + np.arange(len(fresh))
     every = Ragged(np.arange(len(pick) + 1, dtype=np.int64), pick.astype(np.int32))
     return _expand(every, both)
 
 
-def recode(old_keys: Sequence[K], old_rows: Ragged, reuse: Sequence[int],
+def recode(old_keys: Sequence[K], old_rows: Ragged, reuse: NDArray[np.int64],
            fresh: Iterable[Sequence[K]]) -> tuple[list[K], Ragged]:  # fmt: skip
     """Merge rows of keys (see :func:`merge`); return the keys in use, sorted, and the rows.
 
@@ -741,9 +754,9 @@ def recode(old_keys: Sequence[K], old_rows: Ragged, reuse: Sequence[int],
     keys: dict[K, int] = {key: i for i, key in enumerate(old_keys)}
     fresh_rows = Ragged.of([[keys.setdefault(key, len(keys)) for key in row] for row in fresh])
     rows = merge(old_rows, reuse, fresh_rows)
-    used = np.unique(rows.values)
     names = list(keys)
-    order = sorted(used.tolist(), key=lambda i: names[i])
+    used = np.flatnonzero(np.bincount(rows.values, minlength=len(names)))
+    order = sorted(used.tolist(), key=names.__getitem__)
     place = np.zeros(len(names), np.int32)
     place[order] = np.arange(len(order), dtype=np.int32)
     return [names[i] for i in order], Ragged(rows.indptr, place[rows.values])

@@ -324,7 +324,8 @@ def hits(snapshot: Snapshot, ranking: Ranking, k: int) -> list[Hit]:
     for i, at in enumerate(order[:k].tolist()):
         number = int(snapshot.sentence_passage[ranking.rows[at]])
         passage = snapshot.passages[number]
-        document = snapshot.documents[int(snapshot.passage_document[number])]
+        owner = int(snapshot.passage_document[number])
+        document = snapshot.documents[owner]
         out.append(
             Hit(
                 passage=passage,
@@ -333,6 +334,7 @@ def hits(snapshot: Snapshot, ranking: Ranking, k: int) -> list[Hit]:
                 source=document.source,
                 lexical_rank=ranks["lexical"][i],
                 dense_rank=ranks["dense"][i],
+                also=snapshot.also(owner),
             )
         )
     return out

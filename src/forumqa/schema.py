@@ -34,6 +34,10 @@ class IndexLocked(ForumQAError):
     """Another process is rebuilding this index."""
 
 
+class IndexNotWritten(ForumQAError):
+    """The disk is full, a right is missing, or the like; the generation before goes on serving."""
+
+
 class EmbedderMismatch(ForumQAError):
     """The index was built with another embedding model than the one that is set now."""
 
@@ -114,7 +118,8 @@ class Passage:
 @dataclass(frozen=True, slots=True)
 class Hit:
     """A retrieved passage. ``score`` is comparable within one question only; a rank is None where
-    that side did not find the passage."""
+    that side did not find the passage. ``also`` are the ids of documents that are near copies of
+    the passage's document."""
 
     passage: Passage
     score: float
@@ -122,11 +127,13 @@ class Hit:
     source: str = ""
     lexical_rank: int | None = None
     dense_rank: int | None = None
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """A quoted span an answer rests on: ``document.text[start:end] == quote``."""
+    """A quoted span an answer rests on: ``document.text[start:end] == quote``. ``also`` are the
+    ids of documents that are near copies of the document."""
 
     number: int
     passage_id: str
@@ -137,6 +144,7 @@ class Citation:
     start: int
     end: int
     page: int | None = None
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +187,30 @@ class AddReport:
     present: tuple[str, ...]
     failed: Mapping[str, str]
     build: BuildReport | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the keeper's list. A failed file may have passages still, those of its last
+    reading; a duplicate is a near copy of ``duplicate_of`` and has none of its own."""
+
+    id: str
+    title: str
+    date: str
+    source: str
+    passages: int
+    state: Literal["ok", "failed", "duplicate"]
+    duplicate_of: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationCheck:
+    """What a verification found of one generation; ``problem`` is empty where it is sound."""
+
+    generation: int
+    live: bool
+    problem: str
 
 
 class Message(TypedDict):

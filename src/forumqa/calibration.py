@@ -107,8 +107,8 @@ def weights(name: str, side: str = "both", tokens: bool = True) -> NDArray[np.fl
 # Logistic regression on the same articles: questions that they answer, against questions about
 # articles that are not there and (at a third of the weight) near misses. In the order of Signals.
 _CONFIDENCE = {
-    False: (-6.761, (0.96, -1.24, 7.21, 0.29, -2.03, -0.44, 5.09, -0.05, 0.39, 0.80, 0.23, -0.46, -0.84, 0.27, 2.01)),
-    True: (-1.570, (0.99, -0.89, 12.88, -5.71, -2.68, -0.63, 1.52, -3.97, 1.01, 4.32, 0.36, -0.63, -0.88, 0.02, -1.18)),
+    False: (-5.965, (0.96, -1.24, 7.19, 0.34, -2.03, -0.44, 5.03, -0.01, 0.35, 0.82, 0.22, -0.46, -0.84, 0.27, 1.74)),
+    True: (-3.907, (0.55, -0.33, 12.12, -6.00, -2.86, -0.60, 1.54, -4.08, 1.34, 4.43, 0.35, -0.64, -0.89, 0.00, 0.00)),
 }  # fmt: skip
 # Six in a hundred of the questions that those articles do answer lie below.
 _THRESHOLD = {False: 0.21, True: 0.21}

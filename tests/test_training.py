@@ -16,14 +16,14 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
-
-from forumqa.dense import StaticEmbedder
 from training import export, prepare, tokenizer
 from training.evaluate import on_dev
 from training.groups import read_groups, read_rows
 from training.teacher import texts as to_teach
 from training.train import Recipe, Trainer
 from training.vectors import Rows, embed
+
+from forumqa.dense import StaticEmbedder
 
 WORDS = [
     ("시장", "mayor"), ("회의", "meeting"), ("도로", "road"), ("학교", "school"),

@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
                          help="seconds between two looks at the corpus (5)")  # fmt: skip
     command = verb("eval", _eval, "measure retrieval and answers over BEIR folders")
     command.add_argument("folders", nargs="+", type=Path, metavar="BEIR_DIR")
-    command.add_argument("--side", choices=["both", "lexical", "dense"], default="both")
+    command.add_argument("--side", choices=["both", "lexical", "dense", "each"], default="both")
     verb("info", _info, "say what is indexed and served")
     return parser
 
@@ -249,11 +249,14 @@ def _eval(options: argparse.Namespace) -> int:
     from forumqa.dense import load_embedder
 
     embedder = load_embedder(settings_from_environment())
-    figures = evaluation.evaluate(options.folders, embedder, options.side)
+    sides = ["both", "lexical", "dense"] if options.side == "each" else [options.side]
+    figures = {side: evaluation.evaluate(options.folders, embedder, side) for side in sides}
     if options.json:
-        _print_json(figures)
+        _print_json(figures if options.side == "each" else figures[options.side])
     else:
-        print(evaluation.table(figures))
+        for side in sides:
+            heading = f"== {side}\n" if len(sides) > 1 else ""
+            print(heading + evaluation.table(figures[side]))
     return 0
 
 

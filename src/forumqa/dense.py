@@ -111,6 +111,26 @@ class TransformerEmbedder:
         return self._encode(texts, self._passage_prompt)
 
 
+class CrossEncoderReranker:
+    """Any cross-encoder of sentence-transformers, by hub name or local path."""
+
+    def __init__(self, name: str) -> None:
+        from sentence_transformers import CrossEncoder
+
+        try:
+            self._model: Any = CrossEncoder(name, device="cpu")
+        except (OSError, ValueError) as error:
+            raise ForumQAError(
+                f"The reranker {name!r} cannot be loaded ({error}); set FORUMQA_RERANKER to a "
+                "folder or hub name that exists, or unset it."
+            ) from error
+        self.name = name
+
+    def score(self, question: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        pairs = [(question, text) for text in texts]
+        return np.asarray(self._model.predict(pairs, show_progress_bar=False), np.float32)
+
+
 def load_embedder(settings: Settings) -> Embedder:
     """Return the embedder that the settings name. Raises ForumQAError where it cannot be had."""
     path = DEFAULT_MODEL if settings.embedder == "default" else Path(settings.embedder)

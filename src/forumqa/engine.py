@@ -29,10 +29,12 @@ from forumqa.schema import (
     IndexMissing,
     Message,
     Progress,
+    Reranker,
     Settings,
 )
 
 if TYPE_CHECKING:
+    from forumqa.retrieval import Ranking
     from forumqa.store import Snapshot
     from forumqa.watcher import Watcher
 
@@ -71,6 +73,7 @@ class ForumQA:
         self._refused: int | None = None
         self._embedder: Embedder | None = None
         self._generator: Generator | None = None
+        self._reranker: Reranker | None = None
         self._opening = threading.RLock()
         self._opener: threading.Thread | None = None
         self._rebuilding = 0
@@ -84,8 +87,7 @@ class ForumQA:
 
         if k < 1:
             raise ForumQAError(f"k is {k}; ask for one passage or more.")
-        snapshot, embedder = self._ready()
-        ranking = retrieval.rank(snapshot, embedder, question, history)
+        snapshot, ranking = self._rank(question, history)
         return retrieval.hits(snapshot, ranking, k)
 
     def ask(self, question: str, *, history: Sequence[Message] = ()) -> Answer:
@@ -98,8 +100,7 @@ class ForumQA:
 
         if not question.strip():
             raise ForumQAError("The question is empty; type one.")
-        snapshot, embedder = self._ready()
-        ranking = retrieval.rank(snapshot, embedder, question, history)
+        snapshot, ranking = self._rank(question, history)
         hits = retrieval.hits(snapshot, ranking, 5)
         yield from answering.answer(snapshot, ranking, hits, self._language_model())
 
@@ -339,6 +340,20 @@ class ForumQA:
             self._snapshot = self._embedder = None
 
     # -- parts ------------------------------------------------------------------------------------
+
+    def _rank(self, question: str, history: Sequence[Message]) -> tuple[Snapshot, Ranking]:
+        from forumqa import retrieval
+
+        snapshot, embedder = self._ready()
+        ranking = retrieval.rank(snapshot, embedder, question, history)
+        if self.settings.reranker:
+            with self._opening:
+                if self._reranker is None:
+                    from forumqa.dense import CrossEncoderReranker
+
+                    self._reranker = CrossEncoderReranker(self.settings.reranker)
+            ranking = retrieval.rerank(snapshot, ranking, self._reranker)
+        return snapshot, ranking
 
     def _ready(self) -> tuple[Snapshot, Embedder]:
         snapshot = self._current()

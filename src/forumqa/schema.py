@@ -252,6 +252,15 @@ class TokenEmbedder(Embedder, Protocol):
         is its weight."""
 
 
+class Reranker(Protocol):
+    """A model that reads question and text together (a cross-encoder)."""
+
+    name: str
+
+    def score(self, question: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return one score for each text, float32 of shape (len(texts),); higher is better."""
+
+
 class Generator(Protocol):
     """A language model that writes from numbered passages."""
 
@@ -268,6 +277,7 @@ class Settings:
     embedder: str = "default"
     query_prompt: str = ""
     passage_prompt: str = ""
+    reranker: str = ""
     llm_url: str = ""
     llm_model: str = ""
     llm_key: str = field(default="", repr=False)

@@ -51,11 +51,12 @@ class _Span:
 
 
 def answer(snapshot: Snapshot, ranking: Ranking, hits: Sequence[Hit],
-           generator: Generator | None = None) -> Iterator[Answer]:  # fmt: skip
-    """Yield the growing answer; the last one is complete."""
+           generator: Generator | None = None, *, abstain: bool = True) -> Iterator[Answer]:  # fmt: skip
+    """Yield the growing answer; the last one is complete. Without ``abstain`` there is always one
+    (the confidence is fitted to a ranking by both sides; one side alone is measured without)."""
     question, language = ranking.query.text, ranking.query.language
     confidence = calibration.confidence(ranking.signals)
-    if confidence < calibration.threshold(ranking.signals):
+    if not ranking.rows.size or (abstain and confidence < calibration.threshold(ranking.signals)):
         yield Answer(question, _ABSTAINED[language], "abstained", confidence, (), tuple(hits))
         return
     spans = _choose(snapshot, ranking)

@@ -89,7 +89,7 @@ def evaluate(paths: Sequence[Path], embedder: Embedder, side: str = "both") -> d
             began = time.perf_counter()
             ranking = retrieval.rank(snapshot, embedder, query["text"], side=side)
             hits = retrieval.hits(snapshot, ranking, _PASSAGES)
-            answer = list(answering.answer(snapshot, ranking, hits[:5]))[-1]
+            answer = list(answering.answer(snapshot, ranking, hits[:5], abstain=side == "both"))[-1]
             milliseconds = (time.perf_counter() - began) * 1000
             result = _Result(str(query.get("kind", "")), milliseconds)
             relevant = folder.relevant.get(str(query["_id"]))

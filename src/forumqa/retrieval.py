@@ -241,7 +241,7 @@ def rerank(snapshot: Snapshot, ranking: Ranking, reranker: Reranker) -> Ranking:
     abstaining, and how far one sentence is behind another, keep their scale."""
     texts = []
     for row in ranking.rows[:_RERANKED].tolist():
-        passage, start, end = snapshot.sentence(row)
+        _, start, end = snapshot.sentence(row)
         document = snapshot.documents[
             int(snapshot.passage_document[snapshot.sentence_passage[row]])
         ]

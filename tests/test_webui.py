@@ -27,6 +27,7 @@ from forumqa.schema import (
     BuildReport,
     Citation,
     Document,
+    Entry,
     Hit,
     IndexMissing,
     Message,
@@ -34,7 +35,7 @@ from forumqa.schema import (
     Progress,
     Section,
 )
-from forumqa.webui import fragments, labels
+from forumqa.webui import fragments, labels, material
 
 # Gradio's own: its statistics set a pandas option that pandas 3 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated")
@@ -96,14 +97,15 @@ def test_document_text_and_titles_are_escaped() -> None:
     citation = cited(1, PAYLOAD, title=PAYLOAD, document_id='"><script>.md')
     passage = Passage("p", '"><b>.md', PAYLOAD, 0, len(PAYLOAD), heading=PAYLOAD)
     document = Document("x.md", PAYLOAD, PAYLOAD, PAYLOAD, PAYLOAD, '"><b>', (Section(0, PAYLOAD),))
+    entry = Entry("x.md", PAYLOAD, PAYLOAD, PAYLOAD, 1, "failed", reason=PAYLOAD)
     report = BuildReport(1, (PAYLOAD,), (), (), (), {PAYLOAD: PAYLOAD}, {PAYLOAD: "x"}, 1, 1, 0.1)
     for shown in (
         fragments.answer_html(answer(f"{PAYLOAD} [1]", citation)),
         fragments.answer_html(answer("?", kind="abstained", hits=(Hit(passage, 1.0, PAYLOAD),))),
         fragments.problem_html(PAYLOAD),
         fragments.panel_html(document, [(3, 9)], (3, 9), "ko"),
-        fragments.report_html(report, "en"),
-        fragments.material_html("en", {}, [document]),
+        material.report_html(report, "en"),
+        material.listing_html("en", {}, [entry], [document], True),
         fragments.head_html("en", 3, PAYLOAD, PAYLOAD),
     ):
         found = Markup()
@@ -243,7 +245,7 @@ def test_a_report_names_what_was_not_read() -> None:
     report = BuildReport(
         3, ("a.md",), (), ("b.md",), ("c.md",), {"d.md": "no text"}, {}, 9, 2, 1.25
     )
-    shown = fragments.report_html(report, "en")
+    shown = material.report_html(report, "en")
     assert "<li>a.md</li>" in shown and "<li>b.md</li>" in shown and "d.md: no text" in shown
     assert "Changed" not in shown and "1.2 s" in shown
 
@@ -343,7 +345,7 @@ class Served:
         from forumqa.webui import create_app
 
         config = uvicorn.Config(
-            create_app(self.forum),
+            create_app(self.forum, "local"),
             port=self.port,
             log_level="error",
             timeout_graceful_shutdown=1,
@@ -650,10 +652,10 @@ def test_markup_in_documents_and_questions_is_inert(reader: Callable[..., Reader
     page[".fqa-answer a.fqa-cite"].first.click()
     page.sees("<svg onload=window.hacked=1>", "#fqa-source mark")
     page["#fqa-material .label-wrap"].click()
-    page.sees("<script>", "#fqa-report")
+    page.sees("<script>", "#fqa-listing")
     page.page.wait_for_timeout(200)
     assert page.page.evaluate("window.hacked") is None
-    assert page["#fqa-bot img, #fqa-source img, #fqa-report img"].count() == 0
+    assert page["#fqa-bot img, #fqa-source img, #fqa-listing img"].count() == 0
 
 
 @pytest.mark.browser
@@ -723,7 +725,7 @@ def test_rebuilding_takes_up_a_new_document_while_the_chat_goes_on(
     new.write_text("# 달빛 도서관\n\n달빛 도서관은 11월 3일에 문을 연다.\n", encoding="utf-8")
     try:
         page["#fqa-material .label-wrap"].click()
-        page.sees("강변 도시 포럼 보고", "#fqa-report")
+        page.sees("강변 도시 포럼 보고", "#fqa-listing")
         served.forum.building.clear()
         page["#fqa-rebuild"].click()
         page.sees("forum.md", "#fqa-report")

@@ -261,6 +261,30 @@ class ForumQA:
         snapshot, _ = self._ready()
         return next((d for d in snapshot.documents if d.id == document_id), None)
 
+    def copies(self, document_id: str) -> list[Document]:
+        """Return the near copies of a document of the live generation."""
+        snapshot, _ = self._ready()
+        for at, document in enumerate(snapshot.documents):
+            if document.id == document_id:
+                return [snapshot.documents[i] for i in snapshot.copies.of(at)]
+        return []
+
+    def original(self, document_id: str) -> Path | None:
+        """Return the file that a document of the live generation was read from, or None where
+        there is no such document, or its file is gone or a link that leads out of the corpus folder.
+
+        The id is looked up in the listing of the folder, never used as a path.
+        """
+        from forumqa import indexer
+
+        if self.document(document_id) is None:
+            return None
+        found = indexer.scan(self.corpus).files.get(document_id)
+        path = Path(found).resolve() if found else None
+        if path and path.is_relative_to(self.corpus.resolve()) and path.is_file():
+            return path
+        return None
+
     def documents(self) -> list[Document]:
         """Return the documents of the live generation."""
         return list(self._ready()[0].documents)

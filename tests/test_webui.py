@@ -131,7 +131,8 @@ def test_document_text_and_titles_are_escaped() -> None:
 )
 def test_only_web_addresses_are_linked(source: str, is_link: bool) -> None:
     shown = fragments.panel_html(Document("a", "t", "본문", source), [], None, "ko")
-    assert ("<a href=" in shown) is is_link
+    assert ('<a href="http' in shown) is is_link
+    assert shown.count("<a ") == 1 + is_link  # the file itself
     assert html.escape(source.strip()) in shown
 
 

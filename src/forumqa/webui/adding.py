@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
@@ -50,7 +51,7 @@ def uploads(files: Sequence[Mapping[str, Any]]) -> list[Piece]:
     for file in files:
         path = Path(str(file.get("path")))
         name = str(file.get("orig_name") or path.name)
-        pieces.append((name, lambda corpus, n=name, p=path: _upload(n, p, corpus)))
+        pieces.append((name, partial(_upload, name, path)))
     return pieces
 
 

@@ -183,11 +183,8 @@ def also_html(copies: Mapping[str, Document | None], language: str) -> str:
         f"{escape(outlet(document) if document else name)}</a>"
         for name, document in copies.items()
     )
-    return (
-        copies
-        and (f' <span class="fqa-also">{escape(say(language, "also"))} {", ".join(links)}</span>')
-        or ""
-    )
+    said = escape(say(language, "also"))
+    return f' <span class="fqa-also">{said} {", ".join(links)}</span>' if copies else ""
 
 
 def outlet(document: Document) -> str:

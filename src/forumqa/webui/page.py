@@ -7,7 +7,7 @@ without a browser) or in the engine.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,7 @@ def build_page(forum: ForumQA, editors: adding.Editors) -> tuple[gr.Blocks, gr.I
     # Gradio would download an address that a forged request names in place of an uploaded file.
     processing_utils.async_ssrf_protected_get = _no_download
     i18n = gr.I18n(**{language: table(language) for language in LANGUAGES})
+    upload_label: Any = i18n("fqa_add_files")  # Gradio takes it and declares a str
     static: dict[str, Any] = {"js_on_load": None, "apply_default_css": False}
     with gr.Blocks(
         title="forumqa",
@@ -100,7 +101,7 @@ def build_page(forum: ForumQA, editors: adding.Editors) -> tuple[gr.Blocks, gr.I
             with gr.Row(elem_id="fqa-add", visible=False) as editing:
                 with gr.Column(min_width=280):
                     upload = gr.UploadButton(
-                        i18n("fqa_add_files"),
+                        upload_label,
                         elem_id="fqa-upload",
                         file_count="multiple",
                         file_types=list(loaders.LOADERS),
@@ -207,7 +208,7 @@ def build_page(forum: ForumQA, editors: adding.Editors) -> tuple[gr.Blocks, gr.I
                 return fragments.problem_html(str(error))
 
         def take_in(
-            pieces: list[adding.Piece], request: gr.Request, progress: gr.Progress
+            pieces: Sequence[adding.Piece], request: gr.Request, progress: gr.Progress
         ) -> tuple[str, bool]:
             """Return the report, and whether all came in."""
             words = _language(request)

@@ -262,11 +262,14 @@ class ForumQA:
         return next((d for d in snapshot.documents if d.id == document_id), None)
 
     def copies(self, document_id: str) -> list[Document]:
-        """Return the near copies of a document of the live generation."""
+        """Return the near copies of a document of the live generation, the earliest first."""
         snapshot, _ = self._ready()
         for at, document in enumerate(snapshot.documents):
             if document.id == document_id:
-                return [snapshot.documents[i] for i in snapshot.copies.of(at)]
+                first = int(snapshot.copies.first[at])
+                first = at if first < 0 else first
+                group = [first, *snapshot.copies.of(first)]
+                return [snapshot.documents[i] for i in group if i != at]
         return []
 
     def original(self, document_id: str) -> Path | None:

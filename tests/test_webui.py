@@ -980,11 +980,12 @@ def test_uploaded_files_are_asked_about_while_the_chat_goes_on(
     page["#fqa-material .label-wrap"].click()
     page["#fqa-upload"].wait_for()
     try:
-        forum.held = "article.hwpx"
+        forum.held = "가온 마을.txt"
         forum.building.clear()
+        assert ".hwpx" in page["#fqa-add input[type=file]"].get_attribute("accept")
         page["#fqa-add input[type=file]"].set_input_files([hangul, village, broken])
         page.page.wait_for_selector("#fqa-report .progress-bar")
-        page.sees("article.hwpx", "#fqa-report")
+        page.sees("가온 마을.txt", "#fqa-report")
         assert PROPOSED in page.ask(ASK_KO)
         forum.building.set()
         page.sees("가온 마을.txt", ".fqa-report")

@@ -62,6 +62,14 @@ def listing_html(
     )
 
 
+def hint_html(language: str, suffixes: Iterable[str], **limits: int) -> str:
+    """Return what may be uploaded. The page's script has the file dialog show those suffixes only;
+    were Gradio told of them, it would drop other files instead of naming them in the report."""
+    accept = html.escape(",".join(suffixes))
+    said = escape(say(language, "add_files_more", **limits))
+    return f'<p class="fqa-facts" data-accept="{accept}">{said}</p>'
+
+
 def problems_html(info: Mapping[str, Any]) -> str:
     """Return what the engine says is wrong: a generation that is refused, a watch that fails."""
     said = (info.get("problem"), (info.get("watch") or {}).get("problem"))

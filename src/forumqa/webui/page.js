@@ -164,6 +164,10 @@
     name("#fqa-box textarea", label("question")); // its label holds the button's name as well
     name("#fqa-box .submit-button", label("send"));
     name("#fqa-box .stop-button", label("stop"));
+    const accept = $("#fqa-upload-more [data-accept]")?.dataset.accept;
+    for (const input of document.querySelectorAll("#fqa-add input[type=file]")) {
+      if (accept && input.accept !== accept) input.accept = accept;
+    }
     // Gradio names a message by its source text, which would be read instead of the message.
     for (const message of document.querySelectorAll("#fqa-bot [data-testid][aria-label]")) message.removeAttribute("aria-label");
     for (const button of document.querySelectorAll("#fqa-bot .icon-button[aria-label]")) {

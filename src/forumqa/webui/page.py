@@ -104,7 +104,6 @@ def build_page(forum: ForumQA, editors: adding.Editors) -> tuple[gr.Blocks, gr.I
                         upload_label,
                         elem_id="fqa-upload",
                         file_count="multiple",
-                        file_types=list(loaders.LOADERS),
                         size="sm",
                     )
                     hint = gr.HTML("", elem_id="fqa-upload-more", **static)
@@ -403,7 +402,7 @@ def _state(forum: ForumQA, language: str, editable: bool) -> tuple[Any, ...]:
             examples=[{"text": starter} for starter in starters],
         ),
         material.listing_html(language, info, entries, documents, editable),
-        f'<p class="fqa-facts">{say(language, "add_files_more", **limits)}</p>',
+        material.hint_html(language, loaders.LOADERS, **limits),
         gr.update(visible=editable),
     )
 

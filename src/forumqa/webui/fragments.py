@@ -251,12 +251,12 @@ def panel_html(
         escape(say(language, "cited", count=len(spans))) if len(spans) > 1 else "",
         f'<a href="original?id={quote(document.id, safe="")}" target="_blank" rel="noopener">'
         f"{escape(say(language, 'original'))}</a>",
-        also_html({copy.id: copy for copy in copies}, language),
     ]
+    also = also_html({copy.id: copy for copy in copies}, language)
     tongue = document.language or language_of(document.text)
     return (
         f'{head}<article lang="{html.escape(tongue)}"><h2>{escape(document.title)}</h2>'
-        f'<p class="fqa-facts" lang="{language}">{" · ".join(filter(None, facts))}</p>'
+        f'<p class="fqa-facts" lang="{language}">{" · ".join(filter(None, facts))}{also}</p>'
         f"{_body(document, spans, current, language)}</article>"
     )
 

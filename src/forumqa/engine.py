@@ -74,6 +74,7 @@ class ForumQA:
         self._opening = threading.RLock()
         self._opener: threading.Thread | None = None
         self._rebuilding = 0
+        self._building = threading.RLock()
         self._watcher: Watcher | None = None
 
     # -- the verbs --------------------------------------------------------------------------------
@@ -108,19 +109,22 @@ class ForumQA:
     ) -> BuildReport:
         """Bring the index up to date with the corpus folder. Raises ForumQAError.
 
-        Questions go on being answered from the generation before until the new one is in.
+        Questions go on being answered from the generation before until the new one is in. While
+        this process rebuilds already, for a watch or a page, another waits its turn; where another
+        process does, IndexLocked is raised.
         """
         folder = Path(corpus) if corpus else self.corpus
         with self._opening:
             self._rebuilding += 1
         try:
-            if self.apart:
-                from forumqa import worker
+            with self._building:
+                if self.apart:
+                    from forumqa import worker
 
-                report = worker.rebuild(folder, self.index, self.settings, progress)
-            else:
-                report = self._rebuild_here(folder, progress)
-            self._catch_up()
+                    report = worker.rebuild(folder, self.index, self.settings, progress)
+                else:
+                    report = self._rebuild_here(folder, progress)
+                self._catch_up()
         finally:
             with self._opening:
                 self._rebuilding -= 1
@@ -182,7 +186,7 @@ class ForumQA:
             if name not in known:
                 raise ForumQAError(_unknown(name, known, self.corpus))
         # Not while another rebuilds: the files would be gone and the index would not know.
-        with store.writer_lock(self.index):
+        with self._building, store.writer_lock(self.index):
             for name in ids:
                 if name in files:
                     try:

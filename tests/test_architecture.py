@@ -9,7 +9,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "src" / "forumqa"
 LAYERS = [
-    {"schema", "text"},
+    {"schema", "text", "answertype"},
     {"calibration", "chunking", "duplicates", "loaders", "lexical", "dense", "llm", "fetch"},
     {"store"},
     {"indexer", "retrieval", "answering", "intake", "watcher", "worker"},

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import spearmanr  # type: ignore[import-untyped]
 
 from training.groups import read_rows
+from training.sources import Pair
 from training.teacher import load
 from training.vectors import Floats, embed, unit
 
@@ -28,13 +30,17 @@ Embed = Callable[[Sequence[str]], Floats]
 Scores = dict[str, float]
 
 
-def matching(run: Embed, korean: Sequence[str], english: Sequence[str]) -> Scores:
-    """How often the translation is the nearest of all, both ways."""
-    scores = run(korean) @ run(english).T
+def matching(
+    run: Embed, korean: Sequence[str], english: Sequence[str], others: Sequence[Pair] = ()
+) -> Scores:
+    """How often the translation is the nearest of all, both ways; `others` only stand by."""
+    left, right = run(korean), run(english)
     own = np.arange(len(korean))
+    all_right = np.vstack([right, run([en for _, en in others])]) if others else right
+    all_left = np.vstack([left, run([ko for ko, _ in others])]) if others else left
     return {
-        "ko_en": float((scores.argmax(1) == own).mean()),
-        "en_ko": float((scores.argmax(0) == own).mean()),
+        "ko_en": float(((left @ all_right.T).argmax(1) == own).mean()),
+        "en_ko": float(((right @ all_left.T).argmax(1) == own).mean()),
     }
 
 
@@ -112,13 +118,44 @@ def on_dev(run: Embed, work: Path, teachers: Path | None) -> Scores:
         for kind, rows in folder_hits(run, sentences, asked).items():
             hits[kind] += rows
     found = summary(hits)
-    pairs = [tuple(pair) for pair in read_rows(work / "dev-pairs.jsonl")]
-    written = [(s["ko"], s["en"]) for article in news for s in article["sentences"]]
-    korean, english = zip(*pairs, *written, strict=True)
-    found |= matching(run, korean, english)
-    alone = matching(run, *zip(*pairs, strict=True))
-    found |= {f"public_{name}": value for name, value in alone.items()}
+    pairs = [(ko, en) for ko, en in read_rows(work / "dev-pairs.jsonl")]
+    found |= matching(run, *zip(*pairs, strict=True), others=bystanders(work, pairs))
+    found["boolq_ndcg10"] = passages(run, read_rows(work / "dev-boolq.jsonl"))
+    found["clusters"] = clusters(run, read_rows(work / "dev-clusters.jsonl"))
     return found | (similarity(run, teachers, *zip(*pairs, strict=True)) if teachers else {})
+
+
+def bystanders(work: Path, pairs: Sequence[Pair]) -> list[Pair]:
+    """Training sentences among which the held-out ones must be found: 264 alone are too easy."""
+    taken = {text for pair in pairs for text in pair}
+    rows = [(ko, en) for ko, en in read_rows(work / "groups" / "general.jsonl")]
+    fit = [(ko, en) for ko, en in rows if len(en) > 40 and ko not in taken and en not in taken]
+    return list({en: (ko, en) for ko, en in fit}.values())
+
+
+def ndcg(rank: NDArray[Any]) -> float:
+    """nDCG@10 where one answer is right, from the number of better ones."""
+    return float(np.where(rank < 10, 1 / np.log2(rank + 2), 0).mean())
+
+
+def passages(run: Embed, rows: Sequence[Sequence[str]]) -> float:
+    """nDCG@10 of Korean questions over the held-out encyclopaedia passages."""
+    texts = list(dict.fromkeys(passage for _, passage in rows))
+    place = {text: number for number, text in enumerate(texts)}
+    scores = run([asked for asked, _ in rows]) @ run(texts).T
+    right = scores[np.arange(len(rows)), [place[passage] for _, passage in rows]]
+    return ndcg((scores > right[:, None]).sum(1))
+
+
+def clusters(run: Embed, rows: Sequence[Sequence[str]]) -> float:
+    """Share of the nine nearest of each text that are of its own cluster of paraphrases."""
+    texts = [text for row in rows for text in row]
+    owner = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    vectors = run(texts)
+    scores = vectors @ vectors.T
+    np.fill_diagonal(scores, -2)
+    near = np.argsort(-scores, axis=1)[:, :9]
+    return float((owner[near] == owner[:, None]).mean())
 
 
 @cache
@@ -190,8 +227,7 @@ def paragraphs(run: Embed, folder: Path) -> float:
     texts = [f"{row.get('title', '')} {row['text']}".strip() for row in corpus]
     scores = run([queries[query] for query, _ in wanted]) @ run(texts).T
     right = scores[np.arange(len(wanted)), [number for _, number in wanted]]
-    rank = (scores > right[:, None]).sum(1)
-    return float(np.where(rank < 10, 1 / np.log2(rank + 2), 0).mean())
+    return ndcg((scores > right[:, None]).sum(1))
 
 
 def main() -> None:

@@ -1,6 +1,9 @@
 """Writes a trained matrix as a sentence-transformers folder, and reads one back without it.
 
-usage: python -m training.export --work WORK --run NAME OUT
+usage: python -m training.export --work WORK --run NAME [--run NAME ...] OUT
+
+Of several runs (same tokenizer, same start, other seeds) the mean is written: the runs' errors on
+pieces that are seldom seen differ, and what they agree on stays.
 """
 
 from __future__ import annotations
@@ -8,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +37,14 @@ def read_model(folder: Path) -> tuple[Tokenizer, Floats]:
     return tokenizer, matrix
 
 
+def mean(work: Path, runs: Sequence[str]) -> Floats:
+    """The mean of the matrices of runs."""
+    found: Floats = np.mean(
+        [np.load(work / "runs" / f"{run}.npy").astype(np.float32) for run in runs], axis=0
+    )
+    return found
+
+
 def compact(tokenizer: Path) -> None:
     """Rewrites tokenizer.json without indents, scores at 4 decimals: half the size."""
     content = json.loads(tokenizer.read_text(encoding="utf-8"))
@@ -45,7 +57,11 @@ def compact(tokenizer: Path) -> None:
 def export(matrix: Floats, tokenizer_file: Path, out: Path) -> None:
     """Saves float16 weights; the folder appears under its name only when whole."""
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import StaticEmbedding
+
+    try:
+        from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    except ImportError:  # before 5.4
+        from sentence_transformers.models import StaticEmbedding
 
     matrix = matrix / np.sqrt((matrix**2).sum(1).mean())
     model = SentenceTransformer(
@@ -70,11 +86,10 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--run", required=True)
+    parser.add_argument("--run", required=True, action="append", help="several: their mean")
     parser.add_argument("out", type=Path)
     options = parser.parse_args()
-    matrix = np.load(options.work / "runs" / f"{options.run}.npy").astype(np.float32)
-    export(matrix, options.work / "tokenizer.json", options.out)
+    export(mean(options.work, options.run), options.work / "tokenizer.json", options.out)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from training.sources import Article, Entry, Pair, log
 GENERAL = ("ntrex", "news", "nknews", "jhe", "tatoeba", "osguide")
 """Parallel sentences of everyday and news language; HELD_OUT_FROM of them give the dev pairs."""
 HELD_OUT_FROM = ("ntrex", "news", "nknews", "tatoeba")
+ONE_IN = 8
+"""One in so many parallel sentences, encyclopaedia passages and paraphrase clusters is for dev."""
 PASSAGE = 900
 """Characters of a passage that are used: a static model averages, so a longer one says no more."""
 ADOBE = 90_000
@@ -121,23 +123,36 @@ def lexicon_groups(entries: Sequence[Entry]) -> dict[str, list[Pair]]:
     return {"thesaurus_english": translations, "thesaurus_synonym": synonyms}
 
 
-def public_groups(data: Path, rng: random.Random) -> dict[str, list[Pair]]:
-    """Pairs from the public sources."""
+def is_dev(text: str, hold: bool) -> bool:
+    """Whether what goes with this text is held out."""
+    return hold and sources.held_out(text, ONE_IN)
+
+
+def public_groups(data: Path, rng: random.Random, hold: bool) -> dict[str, list[Pair]]:
+    """Pairs from the public sources, less what is held out."""
     adobe = [pair for pair in sources.parallel(data, "adobe") if len(pair[0]) >= 6]
     rng.shuffle(adobe)
     general = [
         pair
         for name in GENERAL
         for pair in sources.parallel(data, name)
-        if name not in HELD_OUT_FROM or not sources.held_out_pair(pair[1])
+        if name not in HELD_OUT_FROM or not is_dev(pair[1], hold)
     ]
     pairs = data / "pairs"
     dictionary = [
         (row["ko"].strip(), row["en"], row.get("gloss") or "")
         for row in sources.rows(pairs / "dictionary.jsonl.gz")
     ]
-    boolq = [(row["question"], row["passage"]) for row in sources.rows(pairs / "boolq_ko.jsonl.gz")]
-    clusters = [row["cluster"] for row in sources.rows(pairs / "parakqc_ko.jsonl.gz")]
+    boolq = [
+        (row["question"], row["passage"])
+        for row in sources.rows(pairs / "boolq_ko.jsonl.gz")
+        if not is_dev(row["passage"], hold)
+    ]
+    clusters = [
+        row["cluster"]
+        for row in sources.rows(pairs / "parakqc_ko.jsonl.gz")
+        if not is_dev(row["cluster"][0], hold)
+    ]
     wordnet = [(row["a"], row["b"]) for row in sources.rows(pairs / "wordnet_en.jsonl.gz")]
     groups = {
         "adobe": adobe[:ADOBE],
@@ -177,16 +192,18 @@ def public_groups(data: Path, rng: random.Random) -> dict[str, list[Pair]]:
     return groups
 
 
-def lessons(data: Path) -> dict[str, list[str]]:
+def lessons(data: Path, hold: bool) -> dict[str, list[str]]:
     """Single sentences to be taught by the teachers: general Korean, general English."""
     korean: list[str] = []
     for name, found in sources.documents(data).items():
         if name.startswith(("ko_boddari", "ko_osguide")):
             korean += [part for blocks in found for _, text in blocks for part in sentences(text)]
     for row in sources.rows(data / "pairs" / "boolq_ko.jsonl.gz"):
-        korean += [row["question"], *sentences(row["passage"])]
+        if not is_dev(row["passage"], hold):
+            korean += [row["question"], *sentences(row["passage"])]
     for row in sources.rows(data / "pairs" / "parakqc_ko.jsonl.gz"):
-        korean += row["cluster"]
+        if not is_dev(row["cluster"][0], hold):
+            korean += row["cluster"]
     return {"ko": list(dict.fromkeys(korean))}
 
 
@@ -195,16 +212,29 @@ def dev_pairs(data: Path) -> list[Pair]:
     found: dict[str, str] = {}
     for name in HELD_OUT_FROM:
         for ko, en in sources.parallel(data, name):
-            if sources.held_out_pair(en) and len(en) > 25:
+            if is_dev(en, True) and len(en) > 25:
                 found.setdefault(en, ko)
     return [(ko, en) for en, ko in found.items()]
 
 
+def dev_rows(data: Path) -> dict[str, list[Any]]:
+    """All that is held out beside articles: WORK/dev-NAME.jsonl."""
+    pairs = data / "pairs"
+    boolq = [(row["question"], row["passage"]) for row in sources.rows(pairs / "boolq_ko.jsonl.gz")]
+    clusters = [row["cluster"] for row in sources.rows(pairs / "parakqc_ko.jsonl.gz")]
+    return {
+        "pairs": dev_pairs(data),
+        "boolq": [(asked, passage[:PASSAGE]) for asked, passage in boolq if is_dev(passage, True)],
+        "clusters": [cluster for cluster in clusters if is_dev(cluster[0], True)],
+    }
+
+
 def prepare(data: Path, work: Path, held_out: int, seed: int) -> None:
-    """Writes groups/, articles.jsonl, dev-news.jsonl and dev-pairs.jsonl."""
+    """Writes groups/, lessons/, articles.jsonl and dev-*.jsonl; holds nothing out for 0 articles."""
     rng = random.Random(seed)
+    hold = held_out > 0
     articles, dev = sources.articles(data, held_out)
-    groups = public_groups(data, rng) | news_groups(articles)
+    groups = public_groups(data, rng, hold) | news_groups(articles)
     groups |= lexicon_groups(sources.thesaurus(data))
     for old in (work / "groups").glob("*.jsonl"):
         old.unlink()
@@ -215,11 +245,14 @@ def prepare(data: Path, work: Path, held_out: int, seed: int) -> None:
             count = write_rows(work / "groups" / f"{name}.jsonl", kept)
             log(f"{name}: {count} pairs, e.g. {kept[0][0][:40]} | {kept[0][1][:40]}")
     log(f"{write_rows(work / 'articles.jsonl', map(asdict, articles))} articles")
-    for language, texts in lessons(data).items():
+    for language, texts in lessons(data, hold).items():
         log(f"{write_rows(work / 'lessons' / f'{language}.jsonl', texts)} single {language} texts")
     write_rows(work / "dev-news.jsonl", dev)
-    count = write_rows(work / "dev-pairs.jsonl", dev_pairs(data))
-    log(f"{count} dev pairs, {len(dev)} dev articles")
+    counts = {
+        name: write_rows(work / f"dev-{name}.jsonl", rows if hold else [])
+        for name, rows in dev_rows(data).items()
+    }
+    log(f"dev: {len(dev)} articles, {counts}")
 
 
 def main() -> None:

@@ -131,10 +131,10 @@ def thesaurus(data: Path) -> list[Entry]:
     return entries
 
 
-def held_out_pair(english: str, one_in: int = 20) -> bool:
-    """Whether a sentence pair is for dev, by its English side.
+def held_out(text: str, one_in: int) -> bool:
+    """Whether what goes with a text is for dev; for a sentence pair the English side decides.
 
     The same English sentence stands with two translations in two of the sources, so a split by
     line would leak.
     """
-    return zlib.crc32(english.encode()) % one_in == 0
+    return zlib.crc32(text.encode()) % one_in == 0

@@ -68,9 +68,9 @@ PARALLEL = ("general", "news_parallel", "dictionary", "thesaurus_english", "adob
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Every choice of a run; the defaults are the recipe of the published model."""
+    """Every choice of a run; the defaults are the recipe of the proposed model."""
 
-    steps: int = 1500
+    steps: int = 600
     dimensions: int = 256
     rate: float = 0.05
     scale: float = 20.0
@@ -79,13 +79,13 @@ class Recipe:
     """At most so many pieces a batch, so that batches of passages are smaller."""
     sif: float = 1e-3
     """Start: a piece of probability p is scaled by sif / (sif + p) (Arora et al. 2017)."""
-    distil: float = 3.0
+    distil: float = 2.0
     distil_batch: int = 1024
     relation: float = 0.0
     """Weight of the squared difference of the cosines inside a batch from the teachers'."""
-    use_weight: float = 1.2
+    use_weight: float = 1.0
     """Weight of the multilingual teacher beside the English one, in the space they span."""
-    article: float = 0.15
+    article: float = 0.0
     """Share of steps on whole articles, questions against all their sentences."""
     articles: int = 96
     within: float = 1.0
@@ -95,6 +95,8 @@ class Recipe:
     """Share of texts of which words are dropped."""
     seed: int = 0
     threads: int = 1
+    save_every: int = 250
+    """Steps between two checkpoints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,8 +234,11 @@ def lessons(
 
 
 def start(tokenizer: Tokenizer, teachers: Teachers, counts: Ints, recipe: Recipe) -> Floats:
-    """First vectors: what the teachers make of each piece alone, scaled down when frequent."""
-    rng = np.random.default_rng(recipe.seed)
+    """First vectors: what the teachers make of each piece alone, scaled down when frequent.
+
+    The same for every seed: only runs from one start can be averaged.
+    """
+    rng = np.random.default_rng(0)
     size = tokenizer.get_vocab_size()
     matrix = 0.35 * rng.standard_normal((size, recipe.dimensions)).astype(np.float32)
     pieces = [(tokenizer.id_to_token(index) or "").lstrip("▁") for index in range(size)]
@@ -346,7 +351,7 @@ class Trainer:
         self.matrix.data.copy_(state["matrix"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step = state["step"]
-        self.rng = np.random.default_rng([self.recipe.seed, self.step])
+        self.rng.bit_generator.state = json.loads(state["random"])
         if self.mean is not None:
             self.mean.copy_(state["mean"])
         log(f"going on at step {self.step}")
@@ -358,6 +363,7 @@ class Trainer:
             "matrix": self.matrix.data,
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
+            "random": json.dumps(self.rng.bit_generator.state),
             "mean": self.mean,
         }
         torch.save(state, temporary)
@@ -473,7 +479,7 @@ class Trainer:
                 means = " ".join(f"{n} {np.mean(seen[n]):.2f}" for n in shown if n in seen)
                 log(f"step {self.step}, {time.monotonic() - begun:.0f} s: {means}")
                 seen.clear()
-            if self.step % 1000 == 0:
+            if self.step % self.recipe.save_every == 0:
                 self.save()
         matrix = (self.mean if self.mean is not None else self.matrix.data).numpy()
         np.save(self.out, matrix.astype(np.float16))

@@ -13,8 +13,8 @@ from forumqa.retrieval import Ranking
 from forumqa.schema import Answer, Citation, Generator, GeneratorFailed, Hit
 from forumqa.store import Snapshot
 
-# An answer of one or two newspaper sentences; a list may take more.
-USUAL_LENGTH = 260
+# Characters. One or two sentences, however long they are written, and what the first leans on; a
+# list may take more.
 LONGEST = 400
 LONGEST_LIST = 800
 _SENTENCES, _LIST_SENTENCES = 2, 5
@@ -79,7 +79,7 @@ def answer(snapshot: Snapshot, ranking: Ranking, hits: Sequence[Hit],
 def _choose(snapshot: Snapshot, ranking: Ranking) -> list[_Span]:
     """Pick the best sentences within the length, with the context they lean on, in source order."""
     listed = bool(_LIST.search(ranking.query.text))
-    usual, longest = (LONGEST_LIST, LONGEST_LIST) if listed else (USUAL_LENGTH, LONGEST)
+    longest = LONGEST_LIST if listed else LONGEST
     most = _LIST_SENTENCES if listed else _SENTENCES
     chosen: dict[int, float] = {}
     length = 0
@@ -89,7 +89,7 @@ def _choose(snapshot: Snapshot, ranking: Ranking) -> list[_Span]:
             break
         passage, start, end = snapshot.sentence(row)
         size = end - start
-        if chosen and length + size > usual:
+        if chosen and length + size > longest:
             continue
         chosen[row] = score
         length += size

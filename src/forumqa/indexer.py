@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from forumqa import duplicates, store
+from forumqa import answertype, duplicates, store
 from forumqa.chunking import CHUNKER_VERSION, split
 from forumqa.dense import DenseIndex
 from forumqa.duplicates import DUPLICATES_VERSION, Copies
@@ -218,6 +218,7 @@ def _analyser() -> Analyser:
 def _versions() -> dict[str, int]:
     return {
         "analyser": ANALYSER_VERSION,
+        "answer types": answertype.VERSION,
         "chunker": CHUNKER_VERSION,
         "duplicates": DUPLICATES_VERSION,
         "loaders": LOADERS_VERSION,
@@ -335,6 +336,10 @@ def _assemble(documents: Sequence[Document], embedder: Embedder, previous: Snaps
     if isinstance(embedder, TokenEmbedder):
         fresh_tokens = Ragged.of(embedder.tokens(fresh))
         tokens = merge(previous.tokens if previous else EMPTY, reuse, fresh_tokens)
+    kinds = np.zeros(len(reuse), np.uint16)
+    kinds[reuse < 0] = [answertype.shown(text) for text in fresh]
+    if previous is not None:
+        kinds[reuse >= 0] = previous.kinds[reuse[reuse >= 0]]
     sentences = int(firsts[-1])
     snapshot = Snapshot(
         generation=0,
@@ -349,6 +354,7 @@ def _assemble(documents: Sequence[Document], embedder: Embedder, previous: Snaps
         ),
         dense=dense,
         tokens=tokens,
+        kinds=kinds,
         language=store.main_language(documents),
         copies=copies,
     )

@@ -11,8 +11,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from forumqa import answertype
 from forumqa import text as tx
-from forumqa.calibration import FEATURES, TOKEN_COLUMNS, Signals, regime, weights
+from forumqa.calibration import FEATURES, TOKEN_COLUMNS, Signals, regime, type_evidence, weights
 from forumqa.dense import unit
 from forumqa.lexical import QueryTerm
 from forumqa.schema import Embedder, Hit, Message, TokenEmbedder
@@ -29,6 +30,8 @@ _LEXICAL_CANDIDATES = 64
 _TOKEN_CANDIDATES = 32
 # BM25 of a word that fills a sentence tends to (k1 + 1) times its idf.
 _SATURATED = 2.2
+# A long question is met less in every measure. The fit has seen questions of so many words.
+_SHORTEST, _LONGEST = 3, 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,33 +72,6 @@ class Ranking:
     lexical: Floats
     dense: Floats
     signals: Signals
-
-
-# --- what kind of thing a question asks for ------------------------------------------------------
-
-_ASKS = {
-    "number": re.compile(r"몇|얼마|how (?:many|much|long|far|old|often|big|large)|규모|인원|수는|건수|금액|비용"
-                         r"|number of|percent|비율", re.I),
-    "time": re.compile(r"언제|며칠|몇 ?[월일시년]|when\b|what (?:time|date|day|year|month)|시기|날짜", re.I),
-    "person": re.compile(r"누구|누가|who\b|whom\b", re.I),
-    "place": re.compile(r"어디|장소|where\b|which (?:city|place|venue)", re.I),
-    "reason": re.compile(r"왜|이유|까닭|why\b|reason", re.I),
-}  # fmt: skip
-_SHOWS = {
-    "number": re.compile(r"\d"),
-    "time": re.compile(r"\d+\s?(?:일|월|년|시|분|세기)|오전|오후|내년|올해|지난|다음 ?달|(?:19|20)\d\d|[AP]M\b"
-                       r"|(?:Jan|Feb|March|April|May|June|July|Aug|Sept|Oct|Nov|Dec)", re.I),
-    "person": re.compile(r"[가-힣]{2,4} ?(?:시장|군수|구청장|장관|의원|대표|교수|박사|원장|단장|회장|과장|국장|팀장|씨|감독"
-                         r"|선수|작가|소장|센터장|위원장|사장|연구원|이사|부장|관장|총장|교장)|(?:Mr|Ms|Dr)\."),
-    "place": re.compile(r"[가-힣]+(?:시|군|구|동|읍|면|리|역|로|길|관|실|센터|회관|공원|광장|홀|층|학교)(?:에|에서|의|\s|,|으로)"
-                        r"|일대|인근|앞"),
-    "reason": re.compile(r"때문|위해|위한|탓|덕분|이유|계기|까닭|따라|취지|우려|because|since|due to", re.I),
-}  # fmt: skip
-
-
-def asks_for(question: str) -> list[str]:
-    """Return the kinds of thing (number, time, person, place, reason) a question asks for."""
-    return [kind for kind, pattern in _ASKS.items() if pattern.search(question)]
 
 
 # --- scoring -------------------------------------------------------------------------------------
@@ -218,15 +194,11 @@ def _beside(values: Floats, starts: Rows) -> Floats:
 
 
 def _cues(snapshot: Snapshot, query: Query, rows: Rows) -> Floats:
-    """Return the share of the kinds of thing asked for that each sentence shows."""
-    kinds = asks_for(query.text)
-    out = np.zeros(len(rows), np.float32)
-    if kinds:
-        for i, row in enumerate(rows.tolist()):
-            passage, start, end = snapshot.sentence(row)
-            text = passage.text[start - passage.start : end - passage.start]
-            out[i] = sum(bool(_SHOWS[kind].search(text)) for kind in kinds) / len(kinds)
-    return out
+    """Return how much each sentence's kinds speak for it, given the kinds asked for."""
+    asked = answertype.asked(query.text)
+    if not asked:
+        return np.zeros(len(rows), np.float32)
+    return type_evidence(asked)[snapshot.kinds[rows]]
 
 
 def rank(snapshot: Snapshot, embedder: Embedder, question: str, history: Sequence[Message] = (),
@@ -267,6 +239,8 @@ def measure(snapshot: Snapshot, embedder: Embedder, query: Query, rows: Rows, ta
     passage = int(snapshot.sentence_passage[rows[0]])
     held = {int(i) for i in snapshot.lexical.terms_of_passage(passage)}
     found = sum(t.weight for t in query.terms if any(i in held for i, _ in t.words))
+    owner = snapshot.passage_document[snapshot.sentence_passage[rows]]
+    other = np.flatnonzero(owner != owner[0])
     column = {name: table[:, i] for i, name in enumerate(FEATURES)}
     met, least = 0.0, 0.0
     if len(snapshot.tokens) and isinstance(embedder, TokenEmbedder):
@@ -285,6 +259,9 @@ def measure(snapshot: Snapshot, embedder: Embedder, query: Query, rows: Rows, ta
         score=float(scores[0]),
         deviation=_deviation(scores),
         size=math.log10(len(snapshot.sentence_passage)),
+        lead=float(scores[0] - scores[other[0]]) if len(other) else 0.0,
+        cue=float(column["cue"][0]),
+        asked=math.log(min(max(len(query.text.split()), _SHORTEST), _LONGEST)),
     )
 
 

@@ -52,8 +52,8 @@ class Snapshot:
     Row i of ``dense`` and of ``lexical.words`` is sentence i, and after the sentences come
     ``extras``: the distinct titles and headings. ``sentence_passage`` and ``passage_document``
     give the passage of each sentence and the document of each passage, both ascending. ``tokens``
-    are those of the units (no rows where the embedder has none); ``language`` is that of most of
-    the material. A document that is a near copy of another has no passages: ``copies``.
+    are those of the units (no rows where the embedder has none); ``kinds`` is the mask of what each
+    unit shows (see ``answertype``); ``language`` is that of most of the material. A document that is a near copy of another has no passages: ``copies``.
     """
 
     generation: int
@@ -66,6 +66,7 @@ class Snapshot:
     lexical: LexicalIndex
     dense: DenseIndex
     tokens: Ragged
+    kinds: NDArray[np.uint16]
     language: str
     copies: Copies
     bytes: int = 0
@@ -264,6 +265,7 @@ def _encode(snapshot: Snapshot) -> dict[str, bytes]:
         pairs=lexical.pair_rows.values,
         tokens_indptr=snapshot.tokens.indptr,
         tokens=snapshot.tokens.values,
+        kinds=snapshot.kinds,
     )
     copies = io.BytesIO()
     np.savez(
@@ -462,6 +464,7 @@ def _decode(number: int, manifest: dict[str, Any], files: dict[str, bytes]) -> S
             name: Ragged(arrays[f"{name}_indptr"], arrays[name])
             for name in ("words", "units", "pairs", "tokens")
         }
+        kinds = arrays["kinds"]
     with np.load(io.BytesIO(files["copies.npz"]), allow_pickle=False) as arrays:
         copies = Copies(arrays["first"], arrays["signatures"], arrays["compared"])
     pairs = files["pairs.txt"].decode().split("\n")[:-1]
@@ -478,6 +481,7 @@ def _decode(number: int, manifest: dict[str, Any], files: dict[str, bytes]) -> S
         ),
         dense=DenseIndex.from_bytes(files["dense.faiss"]),
         tokens=ragged["tokens"],
+        kinds=kinds,
         language=main_language(documents),
         copies=copies,
         bytes=sum(map(len, files.values())),

@@ -1,0 +1,208 @@
+"""The training recipe on a toy folder: seeded, resumable, and one model by every way of loading."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import random
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from tokenizers import Tokenizer
+
+from forumqa.dense import StaticEmbedder
+from training import export, prepare, tokenizer
+from training.evaluate import on_dev
+from training.groups import read_groups, read_rows
+from training.teacher import texts as to_teach
+from training.train import Recipe, Trainer
+from training.vectors import Rows, embed
+
+WORDS = [
+    ("시장", "mayor"), ("회의", "meeting"), ("도로", "road"), ("학교", "school"),
+    ("병원", "hospital"), ("예산", "budget"), ("축제", "festival"), ("공원", "park"),
+    ("지원", "support"), ("계획", "plan"), ("주민", "resident"), ("버스", "bus"),
+]  # fmt: skip
+RECIPE = Recipe(steps=20, dimensions=32, batch=48, distil_batch=48, articles=3, article=0.2)
+
+
+def write(path: Path, rows: Iterable[Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "wt", encoding="utf-8") as out:
+        out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def toy_data(data: Path) -> None:
+    rng = random.Random(0)
+    pairs = []
+    for one, two, three in itertools.permutations(WORDS, 3):
+        ko = f"{one[0]}이 {two[0]}에서 {three[0]}을 발표했다."
+        pairs.append((ko, f"The {one[1]} announced the {three[1]} at the {two[1]} yesterday."))
+    rng.shuffle(pairs)
+    for number, name in enumerate(
+        ("adobe", "ntrex", "news", "nknews", "jhe", "tatoeba", "osguide")
+    ):
+        some = pairs[number * 90 : number * 90 + 90]
+        write(data / f"pairs/{name}.jsonl.gz", ({"ko": ko, "en": en} for ko, en in some))
+    words = ({"ko": ko, "en": en, "gloss": f"a kind of {en}"} for ko, en in WORDS)
+    write(data / "pairs/dictionary.jsonl.gz", words)
+    write(data / "pairs/wordnet_en.jsonl.gz", ({"a": en, "b": f"a {en}"} for _, en in WORDS))
+    write(
+        data / "pairs/boolq_ko.jsonl.gz",
+        ({"question": f"{ko[:-1]}고 하나요?", "passage": f"{ko} {n}번째다."} for n, (ko, _) in
+         enumerate(pairs[700:900])),
+    )  # fmt: skip
+    asked = ([f"{ko} 알려 줘", f"{ko} 궁금해", f"{ko} 말해 봐"] for ko, _ in pairs[900:960])
+    write(data / "pairs/parakqc_ko.jsonl.gz", ({"cluster": cluster} for cluster in asked))
+    blocks = [["h", "알림"], *(["p", " ".join(ko for ko, _ in pairs[n : n + 4])] for n in range(9))]
+    write(data / "documents/ko_boddari_toy.jsonl.gz", [{"blocks": blocks}])
+    articles = []
+    for begin in range(0, 160, 4):
+        some = pairs[begin + 1000 : begin + 1004]
+        questions = [
+            {"ko": f"{ko[:-1]}나요?", "en": f"Is it so that {en}", "para_ko": f"{ko[:4]} 어때?",
+             "answer": [place]}
+            for place, (ko, en) in enumerate(some)
+        ]  # fmt: skip
+        sentences = [{"ko": ko, "en": en} for ko, en in some]
+        articles.append(
+            {"title_ko": some[0][0], "title_en": some[0][1], "sentences": sentences,
+             "questions": questions}
+        )  # fmt: skip
+    write(data / "news/train.jsonl", articles)
+    lines = "".join(f"{ko}\t{en}\t{ko} 일; {ko}라는 것; 그 {ko}\n" for ko, en in WORDS)
+    (data / "news/thesaurus.tsv").write_text(lines, encoding="utf-8")
+
+
+def toy_teachers(work: Path, cache: Path) -> None:
+    """Vectors of the texts as the teachers would leave them: sums of a vector for each word."""
+    english = dict(WORDS)
+    for name, width in (("minilm", 48), ("use", 40)):
+        rng = np.random.default_rng(width)
+        known = {en: rng.standard_normal(width) for _, en in WORDS}
+        found = to_teach(work, korean=name == "use")
+        vectors = rng.standard_normal((len(found), width)) * 0.1
+        for row, text in enumerate(found):
+            for ko, en in english.items():
+                if ko in text or en in text:
+                    vectors[row] += known[en]
+        cache.mkdir(exist_ok=True)
+        write(cache / f"{name}.jsonl", found)
+        (cache / f"{name}.f16").write_bytes(vectors.astype(np.float16).tobytes())
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("training")
+    toy_data(folder / "data")
+    prepare.prepare(folder / "data", folder / "work", held_out=10, seed=1)
+    tokenizer.train(folder / "work", 400, seed=0)
+    toy_teachers(folder / "work", folder / "cache")
+    return folder / "work", folder / "cache"
+
+
+def run(toy: tuple[Path, Path], name: str, recipe: Recipe = RECIPE) -> np.ndarray:
+    Trainer(*toy, name, recipe).train()
+    found: np.ndarray = np.load(toy[0] / "runs" / f"{name}.npy")
+    return found
+
+
+def test_what_is_held_out_is_not_trained_on(toy: tuple[Path, Path]) -> None:
+    work, _ = toy
+    trained = {text for pairs in read_groups(work).values() for pair in pairs for text in pair}
+    trained |= set(read_rows(work / "lessons" / "ko.jsonl"))
+    held = [pair[1] for pair in read_rows(work / "dev-pairs.jsonl")]
+    held += [passage for _, passage in read_rows(work / "dev-boolq.jsonl")]
+    held += [question for question, _ in read_rows(work / "dev-boolq.jsonl")]
+    held += [text for cluster in read_rows(work / "dev-clusters.jsonl") for text in cluster]
+    news = read_rows(work / "dev-news.jsonl")
+    held += [question["ko"] for article in news for question in article["questions"]]
+    assert len(news) == 10
+    assert len(held) > 60
+    assert not trained.intersection(held)
+
+
+def test_nothing_is_held_out_when_asked_for_nothing(tmp_path: Path) -> None:
+    toy_data(tmp_path / "data")
+    prepare.prepare(tmp_path / "data", tmp_path / "work", held_out=0, seed=1)
+    assert not (tmp_path / "work/dev-news.jsonl").read_text()
+    assert not (tmp_path / "work/dev-pairs.jsonl").read_text()
+    assert len(read_rows(tmp_path / "work/articles.jsonl")) == 40
+
+
+def test_marks_stand_before_latin_words_only(toy: tuple[Path, Path]) -> None:
+    trained = Tokenizer.from_file(str(toy[0] / "tokenizer.json"))
+    tokens = trained.encode("시장 MAYOR시장").tokens
+    joined = "".join(tokens)
+    assert joined == "시장▁mayor시장"
+
+
+def test_a_seed_decides_the_result(toy: tuple[Path, Path]) -> None:
+    first, again = run(toy, "first"), run(toy, "again")
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, run(toy, "other", replace(RECIPE, seed=1)))
+
+
+def test_a_resumed_run_ends_as_an_unbroken_one(toy: tuple[Path, Path]) -> None:
+    recipe = replace(RECIPE, save_every=8)
+    whole = run(toy, "whole", recipe)
+
+    class Interrupted(Trainer):
+        def save(self) -> None:
+            super().save()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Interrupted(*toy, "broken", recipe).train()
+    going_on = Trainer(*toy, "broken", recipe)
+    assert going_on.step == 8
+    going_on.train()
+    assert np.array_equal(whole, np.load(toy[0] / "runs/broken.npy"))
+    assert not (toy[0] / "runs/broken.checkpoint.pt").exists()
+
+
+def test_training_brings_translations_together(toy: tuple[Path, Path]) -> None:
+    work, _ = toy
+    trained = Tokenizer.from_file(str(work / "tokenizer.json"))
+    before = run(toy, "short", replace(RECIPE, steps=1)).astype(np.float32)
+    after = run(toy, "long", replace(RECIPE, steps=60)).astype(np.float32)
+    scores = [
+        on_dev(lambda texts, m=matrix: embed(m, trained, texts), work, None)["ko_en"]
+        for matrix in (before, after)
+    ]
+    assert scores[1] > scores[0]
+
+
+@pytest.mark.filterwarnings("default")
+def test_an_export_is_one_model_by_every_way_of_loading(
+    toy: tuple[Path, Path], tmp_path: Path
+) -> None:
+    work, _ = toy
+    matrix = run(toy, "exported").astype(np.float32)
+    export.export(matrix, work / "tokenizer.json", tmp_path / "model")
+    asked = ["시장이 어디에서 발표했나요?", "Where is the MAYOR?", "도로", "a"]
+    light = StaticEmbedder(tmp_path / "model").encode_queries(asked)
+    loaded = SentenceTransformer(str(tmp_path / "model"), device="cpu").float()
+    heavy = loaded.encode(asked, normalize_embeddings=True)
+    read_tokenizer, read_matrix = export.read_model(tmp_path / "model")
+    assert np.abs(light - heavy).max() < 1e-3
+    assert np.abs(light - embed(read_matrix, read_tokenizer, asked)).max() < 1e-6
+    rows, scale = export.quantised(read_matrix)
+    rounded = embed(rows * scale.astype(np.float32)[:, None], read_tokenizer, asked)
+    assert (rounded * light).sum(1).min() > 0.999
+
+
+def test_means_and_thinning_on_rows_known_by_hand() -> None:
+    rows = Rows(np.array([5, 6, 7, 8], np.int32), np.array([0, 1, 4]))
+    assert rows.take(np.array([1, 0])).flat.tolist() == [6, 7, 8, 5]
+    thinned = rows.thin(np.zeros(2, np.float32), np.random.default_rng(0))
+    assert np.diff(thinned.starts).tolist() == [1, 1]
+    torch.manual_seed(0)

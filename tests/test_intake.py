@@ -517,6 +517,29 @@ def test_some_come_in_and_the_rest_is_named(
     assert [now[2] for now in seen] == sources
 
 
+def test_rebuilds_of_one_process_wait_for_each_other(corpus: Path, tmp_path: Path) -> None:
+    intake.add_text("", "강변에는 오래된 나루가 있다.", corpus)
+    forum = ForumQA(tmp_path / "index", corpus)
+    outcomes: list[int | str] = []
+
+    def other() -> None:
+        try:
+            outcomes.append(forum.rebuild().generation)
+        except ForumQAError as error:
+            outcomes.append(str(error))
+
+    second = threading.Thread(target=other)
+
+    def progress(*_: object) -> None:
+        if not second.ident:
+            second.start()
+            second.join(0.3)  # time enough to be refused
+
+    first = forum.rebuild(progress=progress)
+    second.join()
+    assert outcomes == [first.generation + 1]
+
+
 def test_the_engine_adds_and_answers(corpus: Path, tmp_path: Path) -> None:
     forum = ForumQA(tmp_path / "index", corpus)
     (tmp_path / "a.txt").write_text(A, "utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import json
 import os
 import re
 import shutil
@@ -23,21 +24,28 @@ from hypothesis import strategies as st
 
 from forumqa.engine import ForumQA
 from forumqa.schema import (
+    AddReport,
     Answer,
     BuildReport,
     Citation,
     Document,
+    Entry,
     Hit,
     IndexMissing,
+    LoadFailed,
     Message,
     Passage,
     Progress,
     Section,
 )
-from forumqa.webui import fragments, labels
+from forumqa.webui import adding, fragments, labels, material
+from tests.article import DATA
 
 # Gradio's own: its statistics set a pandas option that pandas 3 warns of.
-pytestmark = pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated"),
+    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
+]
 
 PAYLOAD = (
     "<script>window.hacked=1</script><img src=http://evil.example/x.png onerror=window.hacked=1>"
@@ -96,14 +104,15 @@ def test_document_text_and_titles_are_escaped() -> None:
     citation = cited(1, PAYLOAD, title=PAYLOAD, document_id='"><script>.md')
     passage = Passage("p", '"><b>.md', PAYLOAD, 0, len(PAYLOAD), heading=PAYLOAD)
     document = Document("x.md", PAYLOAD, PAYLOAD, PAYLOAD, PAYLOAD, '"><b>', (Section(0, PAYLOAD),))
+    entry = Entry("x.md", PAYLOAD, PAYLOAD, PAYLOAD, 1, "failed", reason=PAYLOAD)
     report = BuildReport(1, (PAYLOAD,), (), (), (), {PAYLOAD: PAYLOAD}, {PAYLOAD: "x"}, 1, 1, 0.1)
     for shown in (
         fragments.answer_html(answer(f"{PAYLOAD} [1]", citation)),
         fragments.answer_html(answer("?", kind="abstained", hits=(Hit(passage, 1.0, PAYLOAD),))),
         fragments.problem_html(PAYLOAD),
         fragments.panel_html(document, [(3, 9)], (3, 9), "ko"),
-        fragments.report_html(report, "en"),
-        fragments.material_html("en", {}, [document]),
+        material.report_html(report, "en"),
+        material.listing_html("en", {}, [entry], [document], True),
         fragments.head_html("en", 3, PAYLOAD, PAYLOAD),
     ):
         found = Markup()
@@ -129,7 +138,8 @@ def test_document_text_and_titles_are_escaped() -> None:
 )
 def test_only_web_addresses_are_linked(source: str, is_link: bool) -> None:
     shown = fragments.panel_html(Document("a", "t", "본문", source), [], None, "ko")
-    assert ("<a href=" in shown) is is_link
+    assert ('<a href="http' in shown) is is_link
+    assert shown.count("<a ") == 1 + is_link  # the file itself
     assert html.escape(source.strip()) in shown
 
 
@@ -243,9 +253,66 @@ def test_a_report_names_what_was_not_read() -> None:
     report = BuildReport(
         3, ("a.md",), (), ("b.md",), ("c.md",), {"d.md": "no text"}, {}, 9, 2, 1.25
     )
-    shown = fragments.report_html(report, "en")
+    shown = material.report_html(report, "en")
     assert "<li>a.md</li>" in shown and "<li>b.md</li>" in shown and "d.md: no text" in shown
     assert "Changed" not in shown and "1.2 s" in shown
+
+
+def test_a_report_of_what_was_added_names_each_file_once() -> None:
+    build = BuildReport(3, ("new.txt",), ("page.md",), (), ("c",), {"bad.pdf": "x"}, {}, 9, 2, 1.0)
+    failed = {"b.hwp": "the file is empty", "http://a": "http://a is private."}
+    report = AddReport(("new.txt",), ("page.md",), ("same.txt",), failed, build)
+    shown = material.added_html(report, "en")
+    listed = re.findall(r"<dt>([^<]*)</dt><dd>(\d+)", shown)
+    assert listed == [
+        ("Added", "1"),
+        ("Replaced", "1"),
+        ("Already there", "1"),
+        ("Unchanged", "1"),
+        ("Not read", "3"),
+    ]
+    assert "<li>b.hwp: the file is empty</li><li>http://a is private.</li>" in shown
+    shown = material.added_html(replace(report, build=None), "ko", "다른 곳에서 만드는 중입니다.")
+    assert "색인에는 아직 없습니다. 다른 곳에서" in shown and "<li>new.txt</li>" in shown
+
+
+def test_the_material_section_says_what_is_wrong_and_groups_copies() -> None:
+    entries = [
+        Entry("a.md", "첫 글", "2024-01-01", "", 3, "ok"),
+        Entry("b.md", "베낀 글", "", "https://www.b.kr/1", 0, "duplicate", duplicate_of="a.md"),
+        Entry("z.pdf", "", "", "", 0, "failed", reason="the file is empty"),
+    ]
+    documents = [Document("a.md", "첫 글", "x", pages=(0, 5)), Document("b.md", "베낀 글", "x")]
+    watch = {"interval": 5.0, "problem": "The disk is full."}
+    info = {"problem": "Generation 4 is refused.", "watch": watch}
+    shown = material.listing_html("en", info, entries, documents)
+    assert re.findall(r'role="alert">([^<]*)<', shown) == [info["problem"], watch["problem"]]
+    assert (
+        shown.index("z.pdf") < shown.index("첫 글") < shown.index("also in") < shown.index("b.kr")
+    )
+    assert shown.count("<li>") == 3 and "2 pages" in shown and "every 5 s" in shown
+    assert "data-fqa" not in shown
+    assert material.listing_html("en", info, entries, documents, True).count("data-id=") == 3
+
+
+def test_a_citation_names_date_page_and_copies() -> None:
+    citation = cited(1, "문장.", page=4, also=("b.md", "gone.md"))
+    documents = {
+        "a.md": Document("a.md", "글 하나", "문장.", date="2024-05-07"),
+        "b.md": Document("b.md", "글 하나", "문장.", "https://www.b.kr/1"),
+    }
+    shown = fragments.answer_html(answer("문장. [1]", citation), documents=documents)
+    assert "글 하나 · 2024-05-07 · 4쪽" in shown
+    copies = re.findall(r'<a class="fqa-copy" href="(.*?)">(.*?)</a>', shown)
+    assert copies == [("#s/0-0/b.md", "b.kr"), ("#s/0-0/gone.md", "gone.md")]
+
+
+def test_pages_are_marked_where_they_begin() -> None:
+    text = "첫 쪽의 글이\n\n둘째 문단이 쪽을 넘는다."
+    document = Document("a.pdf", "t", text, pages=(0, 12))
+    shown = fragments.panel_html(document, [(8, 20)], (8, 20), "ko")
+    assert shown.index(">1쪽<") < shown.index("첫 쪽의 글이")
+    assert re.search(r"둘째 .*</mark><span class=\"fqa-page\">2쪽</span><mark", shown)
 
 
 # --- a served page ------------------------------------------------------------------------------
@@ -296,11 +363,13 @@ ASK_NOTHING = "우주 정거장의 예산은 얼마인가요?"
 
 
 class GatedForum(ForumQA):
-    """The real engine, whose answers and rebuilds wait halfway while a gate is shut."""
+    """The real engine. While a gate is shut, its answers wait halfway, and its rebuilds at the
+    file that is named as ``held``."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "index", folder / "corpus")
         self.answering, self.building = threading.Event(), threading.Event()
+        self.held = ""
         self.histories: list[Sequence[Message]] = []
         self.open_gates()
 
@@ -316,17 +385,20 @@ class GatedForum(ForumQA):
         yield whole
 
     def rebuild(self, corpus: Any = None, progress: Progress | None = None) -> BuildReport:
-        if progress:
-            progress(1, 2, "forum.md")
-        assert self.building.wait(20)
-        return super().rebuild(corpus, progress)
+        def step(done: int, total: int, what: str) -> None:
+            if progress:
+                progress(done, total, what)
+            assert what != self.held or self.building.wait(20)
+
+        return super().rebuild(corpus, step)
 
 
 class Served:
     """A server in a thread on a free port."""
 
-    def __init__(self, forum: ForumQA) -> None:
+    def __init__(self, forum: ForumQA, editors: Any = "local") -> None:
         self.forum: Any = forum
+        self.editors = editors
         self.server: Any = None
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -343,7 +415,7 @@ class Served:
         from forumqa.webui import create_app
 
         config = uvicorn.Config(
-            create_app(self.forum),
+            create_app(self.forum, self.editors),
             port=self.port,
             log_level="error",
             timeout_graceful_shutdown=1,
@@ -377,9 +449,47 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     write_corpus(folder / "corpus")
     forum = GatedForum(folder)
     forum.rebuild()
-    site = Served(forum)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(folder / "uploads"))
+        site = Served(forum)
+        yield site
+        forum.open_gates()
+        site.close()
+        forum.close()
+
+
+LIBRARY = """---
+title: 달빛 도서관 개관
+source: https://www.{host}/news/1
+date: 2024-06-0{day}
+---
+
+달빛 도서관은 11월 3일에 문을 연다. 장서는 3만 권이고, 어린이 열람실이 따로 있다. 시장은 개관식에서
+시민 모두의 서재가 되기를 바란다고 말했다. 도서관은 월요일마다 쉬고 밤 9시까지 불을 밝힌다. 첫 주에는
+지역 작가 다섯 사람과의 만남이 열리고, 마지막 날에는 달빛 음악회가 마당에서 이어진다.{more}
+"""
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Office files, near copies and a link out of the folder, served to readers who may not edit."""
+    folder = tmp_path_factory.mktemp("shelf")
+    corpus = folder / "corpus"
+    corpus.mkdir()
+    for day, host in enumerate(("gaon.example.kr", "narae.example.kr"), 1):
+        text = LIBRARY.format(host=host, day=day, more="" if day == 1 else " 입장은 무료다.")
+        (corpus / f"보도 {day}.md").write_text(text, encoding="utf-8")
+    shutil.copy(DATA / "article.pdf", corpus / "산업정책 포럼.pdf")
+    (corpus / "page.html").write_text(
+        "<html><body><p>바다에는 섬이 많다.</p></body></html>", "utf-8"
+    )
+    (folder / "secret.txt").write_text("금고의 번호는 여섯 자리다.", encoding="utf-8")
+    (corpus / "link.txt").symlink_to(folder / "secret.txt")
+    (corpus / "broken.pdf").write_bytes(b"%PDF-1.4 cut")
+    forum = ForumQA(folder / "index", corpus)
+    forum.rebuild()
+    site = Served(forum, "nobody")
     yield site
-    forum.open_gates()
     site.close()
     forum.close()
 
@@ -405,6 +515,109 @@ def test_a_source_is_served_with_its_marks(served: Served) -> None:
     assert 'href="https://example.org/forum?a=1&amp;b=2"' in found.text
     gone = httpx.get(f"{served.url}source", params={"id": "../secret", "at": "0-3"})
     assert "no longer part" in gone.text
+
+
+def test_the_original_is_served_if_it_is_in_the_folder_and_in_the_index(shelf: Served) -> None:
+    def get(document_id: str) -> httpx.Response:
+        return httpx.get(f"{shelf.url}original", params={"id": document_id})
+
+    pdf, page = get("산업정책 포럼.pdf"), get("page.html")
+    assert pdf.content == (DATA / "article.pdf").read_bytes()
+    assert pdf.headers["content-type"] == "application/pdf"
+    assert pdf.headers["content-disposition"].startswith("inline")
+    assert page.headers["content-disposition"].startswith("attachment")
+    assert page.headers["content-type"] == "application/octet-stream"
+    for answer in (pdf, page):
+        assert "sandbox" in answer.headers.get_list("content-security-policy")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    assert shelf.forum.document("link.txt") is not None
+    for name in ("link.txt", "../secret.txt", "broken.pdf", "", "/etc/passwd", "corpus/page.html"):
+        assert get(name).status_code == 404, name
+
+
+@pytest.mark.parametrize(
+    ("editors", "headers", "may"),
+    [
+        ("local", {"host": "127.0.0.1:7860"}, True),
+        ("local", {"host": "localhost:7860", "origin": "http://localhost:7860"}, True),
+        ("local", {"host": "[::1]:7860"}, True),
+        ("local", {"host": "127.0.0.1:7860", "origin": "https://evil.example"}, False),
+        ("local", {"host": "127.0.0.1:7860", "origin": "null"}, False),
+        ("local", {"host": "evil.example:7860", "origin": "http://evil.example:7860"}, False),
+        ("local", {"host": "127.0.0.1.evil.example"}, False),
+        ("local", {}, False),
+        ("all", {"host": "forum.example"}, True),
+        ("all", {"host": "forum.example", "origin": "https://evil.example"}, False),
+        ("nobody", {"host": "127.0.0.1:7860"}, False),
+    ],
+)
+def test_who_may_edit(editors: Any, headers: dict[str, str], may: bool) -> None:
+    assert adding.may_edit(editors, headers) is may
+
+
+def call(site: Served, button: str, data: list[Any], **headers: str) -> str:
+    """Press a button as a program would that knows no page; return what it would show."""
+    config = httpx.get(f"{site.url}config").json()
+    (at,) = [c["id"] for c in config["components"] if c["props"].get("elem_id") == button]
+    (event,) = [d["id"] for d in config["dependencies"] if [at, "click"] in map(list, d["targets"])]
+    body = {"data": data, "fn_index": event, "session_hash": "tester"}
+    joined = httpx.post(f"{site.url}gradio_api/queue/join", json=body, headers=headers)
+    assert joined.status_code == 200
+    told = httpx.get(f"{site.url}gradio_api/queue/data?session_hash=tester", timeout=20).text
+    (done,) = [line for line in told.splitlines() if "process_completed" in line]
+    return str(json.loads(done.removeprefix("data: "))["output"]["data"][0])
+
+
+def test_handlers_refuse_who_may_not_edit(shelf: Served, served: Served) -> None:
+    before = sorted(shelf.forum.corpus.iterdir()), sorted(served.forum.corpus.iterdir())
+    text = ["제목", "아무나 더한 글이다."]
+    foreign = {"origin": "https://evil.example"}
+    for site, headers in ((shelf, {}), (served, foreign)):
+        sent = httpx.post(
+            f"{site.url}gradio_api/upload", files={"files": ("a.txt", b"a")}, headers=headers
+        )
+        assert sent.status_code == 403
+    for said in (
+        call(shelf, "fqa-add-text", text),
+        call(shelf, "fqa-add-url", ["https://example.org/"]),
+        call(served, "fqa-add-text", text, **foreign),
+    ):
+        assert "forumqa serve --editable" in said
+    assert before == (sorted(shelf.forum.corpus.iterdir()), sorted(served.forum.corpus.iterdir()))
+
+
+def test_only_uploads_are_read_and_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    secret = tmp_path / "elsewhere" / "secret.txt"
+    upload = tmp_path / "uploads" / "ab12" / "note.txt"
+    link = tmp_path / "uploads" / "cd34" / "link.txt"
+    for path in (secret, upload, link):
+        path.parent.mkdir(parents=True)
+    secret.write_text("금고의 번호는 여섯 자리다.", encoding="utf-8")
+    upload.write_text("강에는 다리가 있다.", encoding="utf-8")
+    link.symlink_to(secret)
+    files = [{"path": str(path), "orig_name": "../../메모.txt"} for path in (secret, upload, link)]
+    outcomes = []
+    for _, bring in adding.uploads([*files, {"path": "/proc/self/nowhere"}, {}]):
+        try:
+            outcomes.append(bring(corpus).id)
+        except LoadFailed as error:
+            outcomes.append(str(error))
+    refused = "the file was not uploaded; choose it again"
+    gone = "the upload did not arrive; choose the file again"
+    assert outcomes == [refused, "메모.txt", refused, gone, gone]
+    adding.forget(files)
+    assert secret.exists() and not upload.parent.exists()
+
+
+def test_gradio_downloads_nothing(served: Served, tmp_path: Path) -> None:
+    from gradio import processing_utils
+
+    coroutine = processing_utils.async_ssrf_protected_download("http://a.example/x", str(tmp_path))
+    with pytest.raises(Exception, match="is not fetched"):
+        asyncio.run(coroutine)
 
 
 def test_programs_have_two_documented_endpoints(served: Served) -> None:
@@ -639,6 +852,14 @@ def test_on_a_phone_the_source_covers_the_chat(
     page["[data-fqa=back]"].tap()
     assert not page["#fqa-source"].is_visible() and "fqa-cite" in page.focus()
     assert not page.page.evaluate("document.querySelector('#fqa-chat').inert")
+    # The browser's way back leads out of the panel, not out of the page.
+    page[".fqa-answer a.fqa-cite"].first.tap()
+    page.page.wait_for_selector("#fqa-source mark.fqa-current")
+    page.page.go_back()
+    page["#fqa-source"].wait_for(state="hidden")
+    assert page[".bot-row .fqa-answer"].count() == 1 and "fqa-cite" in page.focus()
+    page.page.go_back()
+    assert page.page.url == "about:blank"
 
 
 @pytest.mark.browser
@@ -650,10 +871,10 @@ def test_markup_in_documents_and_questions_is_inert(reader: Callable[..., Reader
     page[".fqa-answer a.fqa-cite"].first.click()
     page.sees("<svg onload=window.hacked=1>", "#fqa-source mark")
     page["#fqa-material .label-wrap"].click()
-    page.sees("<script>", "#fqa-report")
+    page.sees("<script>", "#fqa-listing")
     page.page.wait_for_timeout(200)
     assert page.page.evaluate("window.hacked") is None
-    assert page["#fqa-bot img, #fqa-source img, #fqa-report img"].count() == 0
+    assert page["#fqa-bot img, #fqa-source img, #fqa-listing img"].count() == 0
 
 
 @pytest.mark.browser
@@ -723,10 +944,11 @@ def test_rebuilding_takes_up_a_new_document_while_the_chat_goes_on(
     new.write_text("# 달빛 도서관\n\n달빛 도서관은 11월 3일에 문을 연다.\n", encoding="utf-8")
     try:
         page["#fqa-material .label-wrap"].click()
-        page.sees("강변 도시 포럼 보고", "#fqa-report")
+        page.sees("강변 도시 포럼 보고", "#fqa-listing")
+        served.forum.held = "새 글.md"
         served.forum.building.clear()
         page["#fqa-rebuild"].click()
-        page.sees("forum.md", "#fqa-report")
+        page.sees("새 글.md", "#fqa-report")
         assert PROPOSED in page.ask(ASK_KO)
         served.forum.building.set()
         page.sees("새 글.md", ".fqa-report")
@@ -739,6 +961,133 @@ def test_rebuilding_takes_up_a_new_document_while_the_chat_goes_on(
     # The answer is still there; its document is not.
     page[".fqa-answer a.fqa-cite"].last.click()
     page.sees("더 이상 자료에 없습니다", "#fqa-source")
+
+
+@pytest.mark.browser
+def test_uploaded_files_are_asked_about_while_the_chat_goes_on(
+    reader: Callable[..., Reader], served: Served
+) -> None:
+    page, forum = reader(), served.forum
+    uploads = forum.corpus.parent / "uploads"
+    village = {
+        "name": "가온 마을.txt",
+        "mimeType": "text/plain",
+        "buffer": "가온 마을\n\n가온 마을의 우물은 1872년에 팠다. 물맛이 좋았다.\n".encode("cp949"),
+    }
+    hangul = DATA / "article.hwpx"
+    hangul = {"name": hangul.name, "mimeType": "", "buffer": hangul.read_bytes()}
+    broken = {"name": "표.xlsx", "mimeType": "", "buffer": b"PK\x03\x04xl/"}
+    page["#fqa-material .label-wrap"].click()
+    page["#fqa-upload"].wait_for()
+    try:
+        forum.held = "가온 마을.txt"
+        forum.building.clear()
+        assert ".hwpx" in page["#fqa-add input[type=file]"].get_attribute("accept")
+        page["#fqa-add input[type=file]"].set_input_files([hangul, village, broken])
+        page.page.wait_for_selector("#fqa-report .progress-bar")
+        page.sees("가온 마을.txt", "#fqa-report")
+        assert PROPOSED in page.ask(ASK_KO)
+        forum.building.set()
+        page.sees("가온 마을.txt", ".fqa-report")
+        page.sees("표.xlsx: the format .xlsx is not read", ".fqa-report")
+        page.sees("문서 6건", "#fqa-head")
+        page.sees("HWPX", "#fqa-listing")
+        assert not [path for path in uploads.rglob("*") if path.is_file()]
+        for question, sentence in (
+            ("가온 마을의 우물은 언제 팠나요?", "가온 마을의 우물은 1872년에 팠다."),
+            ("토론에서 가장 큰 쟁점은 무엇이었나요?", "공장을 옮기는 비용을 누가 낼 것인지가"),
+        ):
+            assert sentence in page.ask(question)
+            page[".bot-row .fqa-answer"].last.locator("a.fqa-cite").first.click()
+            page.sees(sentence, "#fqa-source mark.fqa-current")
+    finally:
+        forum.building.set()
+        for name in ("article.hwpx", "가온 마을.txt"):
+            (forum.corpus / name).unlink(missing_ok=True)
+        forum.rebuild()
+
+
+@pytest.mark.browser
+def test_pasted_and_dropped_texts_come_in_private_addresses_do_not_and_all_can_go(
+    reader: Callable[..., Reader], served: Served
+) -> None:
+    page = reader(locale="en-US")
+    page["#fqa-material .label-wrap"].click()
+    try:
+        page["#fqa-url input, #fqa-url textarea"].fill(served.url.replace(f":{served.port}", ""))
+        page["#fqa-add-url"].click()
+        page.sees("which is no server of the public web", "#fqa-report")
+        page["#fqa-add-text"].click()
+        page.sees("There is nothing to add yet.", "#fqa-report")
+        page["#fqa-title input, #fqa-title textarea"].fill("The lighthouse")
+        page["#fqa-text textarea"].fill("Mira Holt built the northern lighthouse in 1866.")
+        page["#fqa-add-text"].click()
+        page.sees("The lighthouse.md", ".fqa-report")
+        page.sees("5 documents", "#fqa-head")
+        assert page["#fqa-text textarea"].input_value() == ""
+        assert "Mira Holt" in page.ask("Who built the northern lighthouse?")
+
+        page.page.evaluate(
+            """() => {
+              const given = new DataTransfer();
+              given.items.add(new File(["The granary\\n\\nThe granary holds ninety tons of rye."], "granary.txt"));
+              document.querySelector("#fqa-listing").dispatchEvent(
+                new DragEvent("drop", { bubbles: true, cancelable: true, dataTransfer: given }));
+            }"""
+        )
+        page.sees("granary.txt", ".fqa-report")
+        page.sees("6 documents", "#fqa-head")
+
+        page.page.once("dialog", lambda dialog: dialog.dismiss())
+        button = page["#fqa-listing [data-id='The lighthouse.md']"]
+        button.click()
+        assert (served.forum.corpus / "The lighthouse.md").exists()
+        page.page.once("dialog", lambda dialog: dialog.accept())
+        button.click()
+        page.sees("5 documents", "#fqa-head")
+        assert not (served.forum.corpus / "The lighthouse.md").exists()
+        page[".fqa-answer a.fqa-cite"].last.click()
+        page.sees("no longer part of the material", "#fqa-source")
+    finally:
+        for name in ("The lighthouse.md", "granary.txt"):
+            (served.forum.corpus / name).unlink(missing_ok=True)
+        served.forum.rebuild()
+
+
+@pytest.mark.browser
+def test_a_page_without_editors_shows_copies_pages_and_originals(
+    browser: Any, shelf: Served
+) -> None:
+    page = Reader(browser, shelf.url)
+    try:
+        page.ask("달빛 도서관은 언제 문을 여나요?")
+        page.sees("달빛 도서관 개관 · 2024-06-01", ".fqa-more")
+        page["a.fqa-copy"].click()
+        page.sees("2024-06-02", "#fqa-source .fqa-facts")
+        assert (
+            page["#fqa-source a[target=_blank]"].first.get_attribute("rel").startswith("noopener")
+        )
+        page["#fqa-source a.fqa-copy"].click()  # and from the copy to the first
+        page.sees("2024-06-01", "#fqa-source .fqa-facts")
+        page.page.keyboard.press("Escape")
+        assert "fqa-copy" in page.focus()
+
+        page.ask("토론에서 가장 큰 쟁점은 무엇이었나요?")
+        page.sees("가람시 산업정책 포럼 개최 · 2026-11-25 · 3쪽".partition(" · ")[0], ".fqa-more")
+        page.sees("· 3쪽", ".fqa-more")
+        page[".fqa-answer a.fqa-cite"].last.click()
+        page.sees("3쪽", "#fqa-source .fqa-facts")
+        assert page["#fqa-source .fqa-page"].all_inner_texts() == ["1쪽", "2쪽", "3쪽"]
+        assert "쪽" not in page["#fqa-source mark.fqa-current"].first.inner_text()
+
+        page["#fqa-material .label-wrap"].click()
+        page.sees("3쪽짜리", "#fqa-listing")
+        page.sees("the PDF is damaged", "#fqa-listing .fqa-reason")
+        assert page["#fqa-listing li li"].count() == 1
+        assert page["#fqa-add, #fqa-listing [data-fqa=remove]"].count() == 0
+        assert not page.errors and not page.foreign
+    finally:
+        page.context.close()
 
 
 @pytest.mark.browser

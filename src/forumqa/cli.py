@@ -72,6 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--port", type=int, default=7860)
     command.add_argument("--rebuild", action="store_true", help="rebuild the index first")
     command.add_argument("--watch", action="store_true", help="rebuild when the corpus changes")
+    command.add_argument("--editable", action="store_true",
+                         help="let everyone who can reach the page add and remove material; "
+                         "without it, only on 127.0.0.1")  # fmt: skip
     command.add_argument("--interval", type=_seconds, default=5.0, metavar="S",
                          help="seconds between two looks at the corpus (5)")  # fmt: skip
     command = verb("eval", _eval, "measure retrieval and answers over BEIR folders")
@@ -240,7 +243,7 @@ def _serve(options: argparse.Namespace) -> int:
         print(_report_text(forum.rebuild(progress=_progress)), file=sys.stderr)
     if options.watch:
         forum.watch(options.interval)
-    serve(forum, host=options.host, port=options.port)
+    serve(forum, host=options.host, port=options.port, editable=options.editable)
     return 0
 
 

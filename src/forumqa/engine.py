@@ -77,6 +77,7 @@ class ForumQA:
         self._opening = threading.RLock()
         self._opener: threading.Thread | None = None
         self._rebuilding = 0
+        self._building = threading.RLock()
         self._watcher: Watcher | None = None
 
     # -- the verbs --------------------------------------------------------------------------------
@@ -109,19 +110,22 @@ class ForumQA:
     ) -> BuildReport:
         """Bring the index up to date with the corpus folder. Raises ForumQAError.
 
-        Questions go on being answered from the generation before until the new one is in.
+        Questions go on being answered from the generation before until the new one is in. While
+        this process rebuilds already, for a watch or a page, another waits its turn; where another
+        process does, IndexLocked is raised.
         """
         folder = Path(corpus) if corpus else self.corpus
         with self._opening:
             self._rebuilding += 1
         try:
-            if self.apart:
-                from forumqa import worker
+            with self._building:
+                if self.apart:
+                    from forumqa import worker
 
-                report = worker.rebuild(folder, self.index, self.settings, progress)
-            else:
-                report = self._rebuild_here(folder, progress)
-            self._catch_up()
+                    report = worker.rebuild(folder, self.index, self.settings, progress)
+                else:
+                    report = self._rebuild_here(folder, progress)
+                self._catch_up()
         finally:
             with self._opening:
                 self._rebuilding -= 1
@@ -183,7 +187,7 @@ class ForumQA:
             if name not in known:
                 raise ForumQAError(_unknown(name, known, self.corpus))
         # Not while another rebuilds: the files would be gone and the index would not know.
-        with store.writer_lock(self.index):
+        with self._building, store.writer_lock(self.index):
             for name in ids:
                 if name in files:
                     try:
@@ -261,6 +265,33 @@ class ForumQA:
         removed or renamed since it was quoted, or never there."""
         snapshot, _ = self._ready()
         return next((d for d in snapshot.documents if d.id == document_id), None)
+
+    def copies(self, document_id: str) -> list[Document]:
+        """Return the near copies of a document of the live generation, the earliest first."""
+        snapshot, _ = self._ready()
+        for at, document in enumerate(snapshot.documents):
+            if document.id == document_id:
+                first = int(snapshot.copies.first[at])
+                first = at if first < 0 else first
+                group = [first, *snapshot.copies.of(first)]
+                return [snapshot.documents[i] for i in group if i != at]
+        return []
+
+    def original(self, document_id: str) -> Path | None:
+        """Return the file that a document of the live generation was read from, or None where
+        there is no such document, or its file is gone or a link that leads out of the corpus folder.
+
+        The id is looked up in the listing of the folder, never used as a path.
+        """
+        from forumqa import indexer
+
+        if self.document(document_id) is None:
+            return None
+        found = indexer.scan(self.corpus).files.get(document_id)
+        path = Path(found).resolve() if found else None
+        if path and path.is_relative_to(self.corpus.resolve()) and path.is_file():
+            return path
+        return None
 
     def documents(self) -> list[Document]:
         """Return the documents of the live generation."""

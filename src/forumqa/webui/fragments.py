@@ -1,5 +1,5 @@
-"""HTML for answers, sources and reports: pure functions, and the only place where text of a
-document becomes markup.
+"""HTML for answers, sources and the page's frame: pure functions. Here and in `material`, and
+nowhere else, text of a document becomes markup.
 
 The chat renders what these functions return and no Markdown at all. Escaping for HTML is one
 well-known rule; escaping for Markdown is a dozen that depend on the neighbourhood, and a copy of
@@ -14,12 +14,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from urllib.parse import quote, urlsplit
 
-from forumqa.schema import Answer, BuildReport, Citation, Document, Hit, Message
+from forumqa.schema import Answer, Citation, Document, Hit, Message
 from forumqa.text import language_of
 
 from .labels import say
 
 Span = tuple[int, int]
+_NONE: Mapping[str, Document] = {}
 
 _MARKER = re.compile(r"\s*\[(\d{1,3})\]")
 _TAG = re.compile(r"<[^>]*>")
@@ -28,7 +29,6 @@ _BLANK_LINE = re.compile(r"\n[ \t]*\n\s*")
 _MARKUP_START = re.compile(r"<(?=[A-Za-z/!?])|&#?\w+;?")
 _MORE = '<div class="fqa-more">'
 _SNIPPET = 150
-_LISTED = 30
 
 
 def escape(text: str) -> str:
@@ -66,9 +66,11 @@ def source_link(document_id: str, start: int, end: int) -> str:
     return f"#s/{start}-{end}/{quote(document_id, safe='')}"
 
 
-def answer_html(answer: Answer, growing: bool = False) -> str:
+def answer_html(
+    answer: Answer, growing: bool = False, documents: Mapping[str, Document] = _NONE
+) -> str:
     """Return an answer with a link at each of its markers, and below it, once it is complete, its
-    sources or the nearest passages.
+    sources or the nearest passages. ``documents`` are those that are cited and their near copies.
 
     A marker that no citation stands behind stays plain text: it may be part of a quote.
     """
@@ -95,7 +97,7 @@ def answer_html(answer: Answer, growing: bool = False) -> str:
     language = language_of(answer.question)
     if answer.kind == "abstained":
         return body + _nearest(answer.hits, language)
-    return body + _sources(answer.citations, language)
+    return body + _sources(answer.citations, documents, language)
 
 
 def problem_html(sentence: str) -> str:
@@ -154,25 +156,53 @@ def _cite(citation: Citation) -> str:
     )
 
 
-def _sources(citations: Sequence[Citation], language: str) -> str:
+def _sources(
+    citations: Sequence[Citation], documents: Mapping[str, Document], language: str
+) -> str:
     if not citations:
         return ""
     by_document: dict[str, list[Citation]] = {}
     for citation in citations:
         by_document.setdefault(citation.document_id, []).append(citation)
-    items = "".join(
-        f"<li>{''.join(_cite(citation) for citation in cited)} "
-        f"<span>{escape(cited[0].title)}{_pages(cited, language)}</span></li>"
-        for cited in by_document.values()
-    )
-    return (
-        f'{_MORE}<p class="fqa-label">{escape(say(language, "sources"))}</p><ul>{items}</ul></div>'
-    )
+    items = []
+    for document_id, cited in by_document.items():
+        date = documents[document_id].date if document_id in documents else ""
+        pages = _pages((citation.page for citation in cited), language)
+        place = " · ".join(filter(None, (cited[0].title, date, pages)))
+        links = "".join(_cite(citation) for citation in cited)
+        also = also_html({name: documents.get(name) for name in cited[0].also}, language)
+        items.append(f"<li>{links} <span>{escape(place)}{also}</span></li>")
+    label = escape(say(language, "sources"))
+    return f'{_MORE}<p class="fqa-label">{label}</p><ul>{"".join(items)}</ul></div>'
 
 
-def _pages(citations: Sequence[Citation], language: str) -> str:
-    pages = sorted({citation.page for citation in citations if citation.page is not None})
-    return f" · {say(language, 'page', page=', '.join(map(str, pages)))}" if pages else ""
+def also_html(copies: Mapping[str, Document | None], language: str) -> str:
+    """Return links to the near copies of a document, each by the name of who published it."""
+    links = (
+        f'<a class="fqa-copy" href="{html.escape(source_link(name, 0, 0))}">'
+        f"{escape(outlet(document) if document else name)}</a>"
+        for name, document in copies.items()
+    )
+    said = escape(say(language, "also"))
+    return f' <span class="fqa-also">{said} {", ".join(links)}</span>' if copies else ""
+
+
+def outlet(document: Document) -> str:
+    """Return who published a document: the host of its address, or what it names as its source, or
+    else its file's name.
+
+    >>> outlet(Document("a/b.md", "", "", "https://www.example.kr/news/1"))
+    'example.kr'
+    """
+    address = web_address(document.source)
+    if address:
+        return address.removeprefix("www.")
+    return document.source or document.id.rpartition("/")[2]
+
+
+def _pages(pages: Iterable[int | None], language: str) -> str:
+    known = sorted({page for page in pages if page})
+    return say(language, "page", page=", ".join(map(str, known))) if known else ""
 
 
 def _nearest(hits: Sequence[Hit], language: str) -> str:
@@ -185,7 +215,8 @@ def _nearest(hits: Sequence[Hit], language: str) -> str:
         snippet = " ".join(passage.text.split())
         if len(snippet) > _SNIPPET:
             snippet = snippet[:_SNIPPET].rstrip() + "…"
-        place = " › ".join(part for part in (hit.title, passage.heading) if part)
+        place = " › ".join(filter(None, (hit.title, passage.heading)))
+        place = " · ".join(filter(None, (place, _pages([passage.page], language))))
         items.append(
             f'<li><a class="fqa-near" href="{html.escape(link)}"><b>{escape(place)}</b>'
             f"<span>{escape(snippet)}</span></a></li>"
@@ -198,7 +229,11 @@ def _nearest(hits: Sequence[Hit], language: str) -> str:
 
 
 def panel_html(
-    document: Document | None, spans: Sequence[Span], current: Span | None, language: str
+    document: Document | None,
+    spans: Sequence[Span],
+    current: Span | None,
+    language: str,
+    copies: Sequence[Document] = (),
 ) -> str:
     """Return a whole document with the cited spans marked; the current one takes the focus."""
     head = (
@@ -209,32 +244,41 @@ def panel_html(
     if document is None:
         sentence = escape(say(language, "removed"))
         return f'{head}<p class="fqa-removed" tabindex="-1" data-fqa="target">{sentence}</p>'
-    facts = [_source(document.source), escape(document.date)]
-    pages = sorted({page for page in (document.page_at(start) for start, _ in spans) if page})
-    if pages:
-        facts.append(escape(say(language, "page", page=", ".join(map(str, pages)))))
-    if len(spans) > 1:
-        facts.append(escape(say(language, "cited", count=len(spans))))
-    about = " · ".join(fact for fact in facts if fact)
+    facts = [
+        _source("" if document.source == document.id else document.source),
+        escape(document.date),
+        escape(_pages((document.page_at(start) for start, end in spans if start < end), language)),
+        escape(say(language, "cited", count=len(spans))) if len(spans) > 1 else "",
+        f'<a href="original?id={quote(document.id, safe="")}" target="_blank" rel="noopener">'
+        f"{escape(say(language, 'original'))}</a>",
+    ]
+    also = also_html({copy.id: copy for copy in copies}, language)
     tongue = document.language or language_of(document.text)
     return (
         f'{head}<article lang="{html.escape(tongue)}"><h2>{escape(document.title)}</h2>'
-        f'<p class="fqa-facts">{about}</p>{_body(document, spans, current)}</article>'
+        f'<p class="fqa-facts" lang="{language}">{" · ".join(filter(None, facts))}{also}</p>'
+        f"{_body(document, spans, current, language)}</article>"
     )
+
+
+def web_address(source: str) -> str:
+    """Return the host of a source that is an http or https address, else ""."""
+    try:
+        address = urlsplit(source)
+        host = address.hostname or ""
+    except ValueError:
+        return ""
+    return host if address.scheme in ("http", "https") and address.netloc else ""
 
 
 def _source(source: str) -> str:
     """Return where a document comes from; only web addresses become links."""
-    try:
-        address = urlsplit(source)
-    except ValueError:
+    if not web_address(source):
         return escape(source)
-    if address.scheme in ("http", "https") and address.netloc:
-        return (
-            f'<a href="{html.escape(source)}" target="_blank" rel="noopener noreferrer nofollow">'
-            f"{escape(source)}</a>"
-        )
-    return escape(source)
+    return (
+        f'<a href="{html.escape(source)}" target="_blank" rel="noopener noreferrer nofollow">'
+        f"{escape(source)}</a>"
+    )
 
 
 def paragraph_spans(text: str) -> list[Span]:
@@ -248,13 +292,23 @@ def paragraph_spans(text: str) -> list[Span]:
     return [(start, end) for start, end in spans if text[start:end].strip()]
 
 
-def _body(document: Document, spans: Sequence[Span], current: Span | None) -> str:
+def _body(document: Document, spans: Sequence[Span], current: Span | None, language: str) -> str:
     headings = [(section.start, section.heading) for section in document.sections]
     titles = {heading for _, heading in headings} | {document.title}
+    pages = [(offset, number) for number, offset in enumerate(document.pages, 1)]
     parts: list[str] = []
     for start, end in paragraph_spans(document.text):
+        # A page that begins within a paragraph is marked there.
+        within = {}
+        while pages and pages[0][0] < end:
+            offset, number = pages.pop(0)
+            mark = f'<span class="fqa-page">{escape(say(language, "page", page=number))}</span>'
+            if offset <= start:
+                parts.append(f'<p class="fqa-page-break">{mark}</p>')
+            else:
+                within[offset] = mark
         plain = document.text[start:end].strip().lstrip("#").strip()
-        if plain == document.title and not parts:
+        if plain == document.title and not any(part.startswith(("<h3", "<p>")) for part in parts):
             continue  # the panel's own heading says it already
         if plain in titles:
             parts.append(f"<h3>{escape(plain)}</h3>")
@@ -264,18 +318,27 @@ def _body(document: Document, spans: Sequence[Span], current: Span | None) -> st
             # A loader may keep a heading as a line of the text or only beside it.
             if heading and heading != document.title and f"<h3>{escape(heading)}</h3>" not in parts:
                 parts.append(f"<h3>{escape(heading)}</h3>")
-        parts.append(f"<p>{_marked(document.text, start, end, spans, current)}</p>")
+        parts.append(f"<p>{_marked(document.text, start, end, spans, current, within)}</p>")
     return "".join(parts)
 
 
-def _marked(text: str, start: int, end: int, spans: Sequence[Span], current: Span | None) -> str:
-    """Return text[start:end] with the spans in <mark>; overlapping spans share their borders."""
-    cuts = {start, end}
+def _marked(
+    text: str,
+    start: int,
+    end: int,
+    spans: Sequence[Span],
+    current: Span | None,
+    inserted: Mapping[int, str],
+) -> str:
+    """Return text[start:end] with the spans in <mark>, and markup inserted at offsets; overlapping
+    spans share their borders."""
+    cuts = {start, end, *inserted}
     for span in spans:
         cuts |= {min(max(offset, start), end) for offset in span}
     borders = sorted(cuts)
     parts = []
     for left, right in pairwise(borders):
+        parts.append(inserted.get(left, ""))
         covering = [span for span in spans if span[0] <= left and right <= span[1]]
         piece = html.escape(text[left:right])
         if not covering or not piece.strip():
@@ -326,50 +389,3 @@ def greeting_html(language: str) -> str:
         f'<div class="fqa-greeting"><h2>{escape(say(language, "greeting"))}</h2>'
         f"<p>{escape(say(language, 'greeting_more'))}</p></div>"
     )
-
-
-def material_html(language: str, info: Mapping[str, object], documents: Sequence[Document]) -> str:
-    """Return what the material section says before a rebuild: counts, and the documents by name."""
-    counts = [say(language, "passages", count=info["passages"])] if "passages" in info else []
-    if "generation" in info:
-        counts.append(say(language, "generation", count=info["generation"]))
-    names = [
-        f'<li><a href="{html.escape(source_link(document.id, 0, 0))}">{escape(document.title)}</a> '
-        f"<span>{escape(document.id)}</span></li>"
-        for document in documents[:_LISTED]
-    ]
-    if len(documents) > _LISTED:
-        names.append(f"<li>{escape(say(language, 'more', count=len(documents) - _LISTED))}</li>")
-    return (
-        f'<div class="fqa-material"><p>{escape(say(language, "material_more"))}</p>'
-        f'<ul>{"".join(names)}</ul><p class="fqa-facts">{escape(" · ".join(counts))}</p></div>'
-    )
-
-
-def report_html(report: BuildReport, language: str) -> str:
-    """Return what a rebuild did, with a reason for every file that was not read."""
-    rows = []
-    for key, names in (
-        ("added", report.added),
-        ("changed", report.changed),
-        ("removed_documents", report.removed),
-    ):
-        if names:
-            rows.append(
-                _row(say(language, key), len(names), [escape(name) for name in names], language)
-            )
-    rows.append(_row(say(language, "unchanged"), len(report.unchanged), [], language))
-    for key, reasons in (("not_read", report.failed), ("skipped", report.skipped)):
-        if reasons:
-            lines = [f"{escape(name)}: {escape(reason)}" for name, reason in reasons.items()]
-            rows.append(_row(say(language, key), len(reasons), lines, language))
-    took = escape(say(language, "took", seconds=f"{report.seconds:.1f}"))
-    return f'<div class="fqa-report" role="status"><dl>{"".join(rows)}</dl><p>{took}</p></div>'
-
-
-def _row(label: str, count: int, lines: Sequence[str], language: str) -> str:
-    shown = [f"<li>{line}</li>" for line in lines[:_LISTED]]
-    if len(lines) > _LISTED:
-        shown.append(f"<li>{escape(say(language, 'more', count=len(lines) - _LISTED))}</li>")
-    listing = f"<ul>{''.join(shown)}</ul>" if shown else ""
-    return f"<dt>{escape(label)}</dt><dd>{count}{listing}</dd>"

@@ -1,9 +1,6 @@
 // The source panel, the two switches, and what Gradio's chat lacks for keyboards and screen readers.
 (() => {
-  const LABELS = {
-    ko: { chat: "대화", question: "질문", send: "보내기", stop: "멈추기", source: "원문", unreachable: "원문을 열지 못했습니다. 서버가 켜져 있는지 확인해 주세요." },
-    en: { chat: "Conversation", question: "Question", send: "Send", stop: "Stop", source: "Source", unreachable: "The source could not be opened. Is the server still running?" },
-  };
+  const WORDS = JSON.parse(document.getElementById("fqa-words").textContent); // see labels.py
   // Gradio's own names of the chat's small buttons; it knows no Korean for some of them.
   const BUTTONS = [
     { en: "Copy message", ko: "복사" },
@@ -13,10 +10,12 @@
     { en: "Submit", ko: "제출" },
     { en: "Cancel", ko: "취소" },
   ];
-  const label = (key) => (LABELS[document.documentElement.lang] || LABELS.en)[key];
+  const label = (key) => (WORDS[document.documentElement.lang] || WORDS.en)[key];
   const $ = (selector, root = document) => root.querySelector(selector);
   const phone = matchMedia("(max-width: 860px)");
-  let opener = null; // the link that opened the panel: where "back" leads
+  let opener = null; // the link beside the panel that opened it: where "back" leads
+  let shown = null; // the link whose source the panel shows; it may stand in the panel itself
+  let stacked = false; // whether the browser's "back" leads out of the panel
 
   // Source panel ---------------------------------------------------------------------------------
 
@@ -37,25 +36,30 @@
     const panel = $("#fqa-source .fqa-panel");
     if (!wanted || !panel) return;
     // The other citations of this document in the same answer are marked as well.
-    const message = link.closest(".message") || document;
-    const others = [...message.querySelectorAll("a.fqa-cite")]
+    const message = link.closest(".message");
+    const others = [...(message?.querySelectorAll("a.fqa-cite") || [])]
       .map(parse)
       .filter((other) => other && other.id === wanted.id)
       .map((other) => other.at);
     const query = new URLSearchParams({ id: wanted.id });
     for (const at of new Set([wanted.at, ...others])) query.append("at", at);
-    opener = link;
+    shown = link;
+    if (!panel.contains(link)) opener = link;
     for (const lit of document.querySelectorAll(`${LINK}[aria-current]`)) lit.removeAttribute("aria-current");
     link.setAttribute("aria-current", "true");
     try {
       const answer = await fetch(`source?${query}`);
-      if (opener !== link) return; // a later click came in between
+      if (shown !== link) return; // a later click came in between
       panel.innerHTML = await answer.text(); // escaped by the server, see fragments.py
     } catch {
       panel.innerHTML = `<div class="fqa-source-bar"><button type="button" class="fqa-button" data-fqa="back">←</button></div><p class="fqa-removed" tabindex="-1" data-fqa="target">${label("unreachable")}</p>`;
     }
     panel.setAttribute("aria-label", label("source"));
     document.body.classList.add("fqa-reading");
+    if (phone.matches && !stacked) {
+      history.pushState(history.state, "");
+      stacked = true;
+    }
     coverChat();
     const target = $("[data-fqa=target]", panel) || panel;
     panel.scrollTop = 0;
@@ -67,6 +71,11 @@
     if (!document.body.classList.contains("fqa-reading")) return;
     document.body.classList.remove("fqa-reading");
     coverChat();
+    if (stacked) {
+      stacked = false;
+      history.back();
+    }
+    shown = null;
     if (!opener) return;
     opener.removeAttribute("aria-current");
     // The chat may have drawn its messages anew since the panel was opened.
@@ -92,6 +101,35 @@
     if (event.key === "Escape" && !event.isComposing) closeSource();
   });
   phone.addEventListener("change", coverChat);
+  window.addEventListener("popstate", () => {
+    if (!stacked) return;
+    stacked = false;
+    closeSource();
+  });
+
+  // Material -------------------------------------------------------------------------------------
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-fqa=remove]");
+    if (button && confirm(button.dataset.sure)) {
+      button.dispatchEvent(new CustomEvent("fqa-remove", { bubbles: true, detail: button.dataset.id }));
+    }
+  });
+
+  // Files dropped on the section go the way of chosen ones.
+  const dropping = (event) => event.dataTransfer?.types.includes("Files") && event.target.closest?.("#fqa-material");
+  for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
+    document.addEventListener(kind, (event) => {
+      const section = dropping(event);
+      const input = $("#fqa-add input[type=file]");
+      if (!section || !input) return;
+      event.preventDefault();
+      section.classList.toggle("fqa-dropping", kind === "dragenter" || kind === "dragover");
+      if (kind !== "drop") return;
+      input.files = event.dataTransfer.files;
+      input.dispatchEvent(new Event("change", { bubbles: true }));
+    });
+  }
 
   // Switches -------------------------------------------------------------------------------------
 
@@ -103,7 +141,7 @@
       if (!value) return;
       document.cookie = `forumqa_lang=${value}; path=/; max-age=31536000; samesite=lax`;
       document.documentElement.lang = value;
-      if (opener) openSource(opener);
+      if (shown) openSource(shown);
     },
     true,
   );
@@ -126,6 +164,10 @@
     name("#fqa-box textarea", label("question")); // its label holds the button's name as well
     name("#fqa-box .submit-button", label("send"));
     name("#fqa-box .stop-button", label("stop"));
+    const accept = $("#fqa-upload-more [data-accept]")?.dataset.accept;
+    for (const input of document.querySelectorAll("#fqa-add input[type=file]")) {
+      if (accept && input.accept !== accept) input.accept = accept;
+    }
     // Gradio names a message by its source text, which would be read instead of the message.
     for (const message of document.querySelectorAll("#fqa-bot [data-testid][aria-label]")) message.removeAttribute("aria-label");
     for (const button of document.querySelectorAll("#fqa-bot .icon-button[aria-label]")) {

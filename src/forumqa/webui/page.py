@@ -7,17 +7,20 @@ without a browser) or in the engine.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from gradio import processing_utils
 from gradio.events import api
 
-from forumqa.schema import ForumQAError, Message
+from forumqa import intake, loaders
+from forumqa.schema import Answer, Document, ForumQAError, Message, Progress
 from forumqa.text import language_of
 
-from . import fragments
+from . import adding, fragments, material
 from .labels import LANGUAGES, chosen, say, table
 
 if TYPE_CHECKING:
@@ -30,16 +33,28 @@ log = logging.getLogger(__name__)
 ANSWERS_AT_ONCE = 8
 QUEUE_SIZE = 64
 QUESTION_LENGTH = 2000
+# In seconds. An upload is deleted when it has been read; this is for those that nobody reads.
+FORGOTTEN_UPLOADS = 3600
 
 Chat = list[dict[str, Any]]
 Turn = Iterator[tuple[Any, Any]]
 
 
-def build_page(forum: ForumQA) -> tuple[gr.Blocks, gr.I18n]:
-    """Return the page and its labels; the engine is not touched before a browser has the page."""
+def build_page(forum: ForumQA, editors: adding.Editors) -> tuple[gr.Blocks, gr.I18n]:
+    """Return the page and its labels; the engine is not touched before a browser has the page.
+
+    Only ``editors`` see what adds and removes material, and its handlers refuse anyone else.
+    """
+    # Gradio would download an address that a forged request names in place of an uploaded file.
+    processing_utils.async_ssrf_protected_get = _no_download
     i18n = gr.I18n(**{language: table(language) for language in LANGUAGES})
+    upload_label: Any = i18n("fqa_add_files")  # Gradio takes it and declares a str
     static: dict[str, Any] = {"js_on_load": None, "apply_default_css": False}
-    with gr.Blocks(title="forumqa", analytics_enabled=False) as page:
+    with gr.Blocks(
+        title="forumqa",
+        analytics_enabled=False,
+        delete_cache=(FORGOTTEN_UPLOADS, FORGOTTEN_UPLOADS),
+    ) as page:
         head = gr.HTML(
             fragments.head_html("en", None),
             elem_id="fqa-head",
@@ -82,9 +97,43 @@ def build_page(forum: ForumQA) -> tuple[gr.Blocks, gr.I18n]:
                         i18n("fqa_new"), elem_id="fqa-new", variant="secondary", scale=0
                     )
             gr.HTML(_PANEL, elem_id="fqa-source", **static)
-        with gr.Accordion(i18n("fqa_material"), open=False, elem_id="fqa-material") as material:
-            report = gr.HTML("", elem_id="fqa-report", **static)
+        with gr.Accordion(i18n("fqa_material"), open=False, elem_id="fqa-material") as section:
+            with gr.Row(elem_id="fqa-add", visible=False) as editing:
+                with gr.Column(min_width=280):
+                    upload = gr.UploadButton(
+                        upload_label,
+                        elem_id="fqa-upload",
+                        file_count="multiple",
+                        size="sm",
+                    )
+                    hint = gr.HTML("", elem_id="fqa-upload-more", **static)
+                    with gr.Row(elem_classes="fqa-field"):
+                        url = gr.Textbox(
+                            elem_id="fqa-url",
+                            label=i18n("fqa_url"),
+                            placeholder="https://",
+                            max_lines=1,
+                            max_length=2000,
+                            scale=1,
+                        )
+                        add_url = gr.Button(
+                            i18n("fqa_add_url"), elem_id="fqa-add-url", size="sm", scale=0
+                        )
+                with gr.Column(min_width=280):
+                    title = gr.Textbox(
+                        elem_id="fqa-title", label=i18n("fqa_title"), max_lines=1, max_length=300
+                    )
+                    text = gr.Textbox(
+                        elem_id="fqa-text", label=i18n("fqa_text"), lines=3, max_lines=8
+                    )
+                    add_text = gr.Button(
+                        i18n("fqa_add_text"), elem_id="fqa-add-text", size="sm", scale=0
+                    )
             rebuild = gr.Button(i18n("fqa_rebuild"), elem_id="fqa-rebuild", size="sm", scale=0)
+            report = gr.HTML("", elem_id="fqa-report", **static)
+            listing = gr.HTML(
+                "", elem_id="fqa-listing", js_on_load=_REMOVAL, apply_default_css=False
+            )
 
         # Turns, one event each.
         latest = _LatestTurns()
@@ -138,35 +187,109 @@ def build_page(forum: ForumQA) -> tuple[gr.Blocks, gr.I18n]:
                 say(words, "new"),
                 gr.update(label=say(words, "material")),
                 say(words, "rebuild"),
+                gr.update(label=say(words, "add_files")),
+                gr.update(label=say(words, "url")),
+                say(words, "add_url"),
+                gr.update(label=say(words, "title")),
+                gr.update(label=say(words, "text")),
+                say(words, "add_text"),
             )
 
         def state(request: gr.Request) -> tuple[Any, ...]:
-            return _state(forum, _language(request))
-
-        def head_and_chat(request: gr.Request) -> tuple[Any, ...]:
-            return state(request)[:2]
+            editable = adding.may_edit(editors, request.headers)
+            return _state(forum, _language(request), editable)
 
         def rebuilt(request: gr.Request, progress: gr.Progress = gr.Progress()) -> str:  # noqa: B008
-            def show(done: int, total: int, what: str) -> None:
-                progress((done, total), desc=what)
-
             try:
-                return fragments.report_html(forum.rebuild(progress=show), _language(request))
+                done = forum.rebuild(progress=_shown(progress))
+                return material.report_html(done, _language(request))
             except ForumQAError as error:
                 return fragments.problem_html(str(error))
 
-        status = [head, bot, report]
+        def take_in(
+            pieces: Sequence[adding.Piece], request: gr.Request, progress: gr.Progress
+        ) -> tuple[str, bool]:
+            """Return the report, and whether all came in."""
+            words = _language(request)
+            if not adding.may_edit(editors, request.headers):
+                return fragments.problem_html(say(words, "no_editing")), False
+            if not pieces:
+                return fragments.problem_html(say(words, "nothing")), False
+            if len(pieces) > intake.MAX_SOURCES:
+                limits = {"given": len(pieces), "count": intake.MAX_SOURCES}
+                return fragments.problem_html(say(words, "too_many", **limits)), False
+            done, problem = adding.take_in(forum, pieces, _shown(progress))
+            return material.added_html(done, words, problem), not done.failed
+
+        def add_files(
+            files: list[dict[str, Any]] | None,
+            request: gr.Request,
+            progress: gr.Progress = gr.Progress(),  # noqa: B008
+        ) -> tuple[str, Any]:
+            try:
+                shown, _ = take_in(adding.uploads(files or []), request, progress)
+            finally:
+                adding.forget(files or [])
+            return shown, None
+
+        def add_address(
+            address: str,
+            request: gr.Request,
+            progress: gr.Progress = gr.Progress(),  # noqa: B008
+        ) -> tuple[str, str]:
+            address = address.strip()
+            pieces = [(address, partial(intake.add_url, address))] if address else []
+            shown, whole = take_in(pieces, request, progress)
+            return shown, "" if whole else address
+
+        def add_pasted(
+            title: str,
+            text: str,
+            request: gr.Request,
+            progress: gr.Progress = gr.Progress(),  # noqa: B008
+        ) -> tuple[str, str, str]:
+            name = title.strip() or say(_language(request), "text")
+            pieces = [(name, partial(intake.add_text, title, text))] if text.strip() else []
+            shown, whole = take_in(pieces, request, progress)
+            return (shown, "", "") if whole else (shown, title, text)
+
+        def removed(
+            event: gr.EventData,
+            request: gr.Request,
+            progress: gr.Progress = gr.Progress(),  # noqa: B008
+        ) -> str:
+            words = _language(request)
+            if not adding.may_edit(editors, request.headers):
+                return fragments.problem_html(say(words, "no_editing"))
+            try:
+                done = forum.remove([str(event.id)], _shown(progress))
+                return material.report_html(done, words)
+            except ForumQAError as error:
+                return fragments.problem_html(str(error))
+
+        status = [head, bot, listing, hint, editing]
         page.load(state, None, status, **private)
-        head.select(labels, None, [box, new, material, rebuild], **private)
+        section.expand(state, None, status, **private)
+        words = [box, new, section, rebuild, upload, url, add_url, title, text, add_text]
+        head.select(labels, None, words, **private)
         head.select(state, None, status, **private)
-        rebuild.click(
-            rebuilt,
-            None,
-            report,
-            api_visibility="private",
-            concurrency_id="rebuild",
-            concurrency_limit=1,
-        ).then(head_and_chat, None, status[:2], **private)
+        # One change at a time, each with its progress above the report.
+        change: dict[str, Any] = {
+            "api_visibility": "private",
+            "show_progress_on": report,
+            "concurrency_id": "rebuild",
+            "concurrency_limit": 1,
+        }
+        for changed in (
+            rebuild.click(rebuilt, None, report, **change),
+            # Gradio's own reading of an upload leaves an empty file behind, each time.
+            upload.upload(add_files, upload, [report, upload], preprocess=False, **change),
+            add_url.click(add_address, url, [report, url], **change),
+            url.submit(add_address, url, [report, url], **change),
+            add_text.click(add_pasted, [title, text], [report, title, text], **change),
+            listing.select(removed, None, report, **change),
+        ):
+            changed.then(state, None, status, **private)
 
         _add_api(forum)
     page.queue(max_size=QUEUE_SIZE, default_concurrency_limit=ANSWERS_AT_ONCE, api_open=False)
@@ -175,6 +298,10 @@ def build_page(forum: ForumQA) -> tuple[gr.Blocks, gr.I18n]:
 
 _BOX_READY = gr.update(submit_btn=True, stop_btn=False)
 _PANEL = '<div class="fqa-panel" role="region" tabindex="-1"></div>'
+# The question whether one is sure is asked by page.js.
+_REMOVAL = """
+element.addEventListener('fqa-remove', (event) => trigger('select', {id: event.detail}));
+"""
 _LANGUAGE_SWITCH = """
 element.addEventListener('click', (event) => {
   if (event.target.closest('[data-fqa=language]')) trigger('select', {});
@@ -222,7 +349,7 @@ def _turn(forum: ForumQA, text: str, chat: Chat, is_latest: Callable[[], bool]) 
             fragment = fragments.answer_html(answer, growing=True)
             yield gr.skip(), [*chat, {"role": "assistant", "content": fragment}]
         if answer is not None:
-            fragment = fragments.answer_html(answer)
+            fragment = fragments.answer_html(answer, documents=_cited(forum, answer))
     except ForumQAError as error:
         fragment = fragments.problem_html(str(error))
     except Exception:
@@ -249,14 +376,24 @@ def _stopped(chat: Chat) -> Chat:
     return [*chat, {"role": "assistant", "content": fragment}]
 
 
-def _state(forum: ForumQA, language: str) -> tuple[Any, ...]:
+def _cited(forum: ForumQA, answer: Answer) -> dict[str, Document]:
+    """Return what an answer cites, and near copies, by id."""
+    wanted = {name for c in answer.citations for name in (c.document_id, *c.also)}
+    if not wanted:
+        return {}
+    return {document.id: document for document in forum.documents() if document.id in wanted}
+
+
+def _state(forum: ForumQA, language: str, editable: bool) -> tuple[Any, ...]:
     """Return head, chat and material section as the engine's state has them."""
     info = forum.info()
-    problem, starters, documents = str(info.get("problem", "")), [], []
+    problem, starters, documents, entries = str(info.get("problem", "")), [], [], []
     try:
         starters, documents = forum.starters(language), forum.documents()
+        entries = forum.listing()
     except ForumQAError as error:
         problem = str(error)
+    limits = {"count": intake.MAX_SOURCES, "size": loaders.MAX_BYTES // 2**20}
     return (
         fragments.head_html(language, len(documents), problem, forum.generator_name),
         gr.update(
@@ -264,8 +401,18 @@ def _state(forum: ForumQA, language: str) -> tuple[Any, ...]:
             placeholder=fragments.greeting_html(language),
             examples=[{"text": starter} for starter in starters],
         ),
-        fragments.material_html(language, info, documents),
+        material.listing_html(language, info, entries, documents, editable),
+        material.hint_html(language, loaders.LOADERS, **limits),
+        gr.update(visible=editable),
     )
+
+
+def _shown(progress: gr.Progress) -> Progress:
+    return lambda done, total, what: progress((done, total), desc=what)
+
+
+async def _no_download(url: str) -> Any:
+    raise gr.Error(f"{url} is not fetched.", print_exception=False)
 
 
 def _add_api(forum: ForumQA) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import html
+import json
 import sys
 import threading
 import webbrowser
@@ -15,12 +16,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI, Query, Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse, Response
+from starlette.datastructures import Headers
 
+from forumqa import loaders
 from forumqa.schema import ForumQAError
 
-from . import fragments
-from .labels import chosen
+from . import adding, fragments
+from .labels import LANGUAGES, WORDS, chosen, say
 from .page import build_page
 
 if TYPE_CHECKING:
@@ -43,6 +46,8 @@ POLICY: Final = "; ".join(
         "object-src 'none'",
     )
 )
+# Where Gradio takes the bytes of an upload, before any handler of the page hears of it.
+_UPLOAD: Final = "/gradio_api/upload"
 _HEADERS: Final = (
     (b"content-security-policy", POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
@@ -50,8 +55,13 @@ _HEADERS: Final = (
 )
 
 
-def create_app(forum: ForumQA) -> FastAPI:
-    """Return the application. The engine opens behind the first page, not before it."""
+def create_app(forum: ForumQA, editors: adding.Editors = "nobody") -> FastAPI:
+    """Return the application. The engine opens behind the first page, not before it.
+
+    ``editors`` may add and remove material: "nobody"; "local", where a request names this machine
+    by a loopback address; or "all". A request from a page of another site never may. Whoever else
+    tries gets a sentence (or, for the bytes of an upload, status 403).
+    """
     page_is_out = threading.Event()
 
     @contextlib.asynccontextmanager
@@ -77,12 +87,33 @@ def create_app(forum: ForumQA) -> FastAPI:
         spans = [span for span in map(_span, at) if span]
         try:
             document = forum.document(id)
+            copies = forum.copies(id)
         except ForumQAError as error:
             return HTMLResponse(fragments.problem_html(str(error)), 503)
-        body = fragments.panel_html(document, spans, spans[0] if spans else None, language)
-        return HTMLResponse(body)
+        current = spans[0] if spans else None
+        return HTMLResponse(fragments.panel_html(document, spans, current, language, copies))
 
-    page, i18n = build_page(forum)
+    @app.get("/original")
+    def original(request: Request, id: str) -> Response:
+        """Return the file that a document was read from: a PDF to be seen, all else to be saved,
+        since a browser would run what an HTML file says."""
+        language = chosen(request.cookies, request.headers.get("accept-language", ""))
+        try:
+            path = forum.original(id)
+        except ForumQAError as error:
+            return HTMLResponse(fragments.problem_html(str(error)), 503)
+        if path is None:
+            return HTMLResponse(fragments.problem_html(say(language, "no_original")), 404)
+        is_pdf = id.lower().endswith(".pdf")
+        return FileResponse(
+            path,
+            media_type="application/pdf" if is_pdf else "application/octet-stream",
+            filename=id.rpartition("/")[2],
+            content_disposition_type="inline" if is_pdf else "attachment",
+            headers={"content-security-policy": "sandbox", "cache-control": "no-store"},
+        )
+
+    page, i18n = build_page(forum, editors)
     gr.mount_gradio_app(
         app,
         page,
@@ -90,18 +121,31 @@ def create_app(forum: ForumQA) -> FastAPI:
         server_name="127.0.0.1",
         footer_links=["api"],
         run_history=False,
+        max_file_size=loaders.MAX_BYTES,
         show_error=False,
         theme=_theme(),
         i18n=i18n,
     )
-    app.add_middleware(_Frame, page_is_out=page_is_out)
+    app.add_middleware(_Frame, page_is_out=page_is_out, editors=editors)
     return app
 
 
 def serve(
-    forum: ForumQA, host: str = "127.0.0.1", port: int = 7860, open_browser: bool = False
+    forum: ForumQA,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    open_browser: bool = False,
+    editable: bool = False,
 ) -> None:
-    """Serve the page until interrupted."""
+    """Serve the page until interrupted.
+
+    Bound to a loopback address, the page lets its reader add and remove material; bound to another
+    it does so, for everyone who can reach it, only where it is ``editable``. A proxy before it has
+    to pass on the Host header: it tells whom a request was meant for.
+    """
+    editors: adding.Editors = (
+        "all" if editable else "local" if adding.is_loopback(host) else "nobody"
+    )
     address = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
     sys.stderr.write(f"forumqa: {address} (Ctrl+C ends it)\n")
     if open_browser:
@@ -109,7 +153,7 @@ def serve(
     try:
         # An open page holds a stream, which would hold up the end of the server for ever.
         uvicorn.run(
-            create_app(forum),
+            create_app(forum, editors),
             host=host,
             port=port,
             log_level="warning",
@@ -152,17 +196,30 @@ class _Frame:
     once, from the reader's choice or the browser's header, and tells both.
     """
 
-    def __init__(self, app: Any, page_is_out: threading.Event) -> None:
+    def __init__(self, app: Any, page_is_out: threading.Event, editors: adding.Editors) -> None:
         self.app = app
         self.page_is_out = page_is_out
+        self.editors = editors
         assets = files(__package__)
         style = (assets / "page.css").read_text("utf-8")
         script = (assets / "page.js").read_text("utf-8")
-        self.head = f"<style>{style}</style><script>{script}</script>"
+        # In a script element only "<" could end or begin something.
+        words = json.dumps({name: WORDS[name] for name in LANGUAGES}, ensure_ascii=False)
+        words = words.replace("<", "\\u003c")
+        self.head = (
+            f"<style>{style}</style>"
+            f'<script type="application/json" id="fqa-words">{words}</script>'
+            f"<script>{script}</script>"
+        )
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
+            return
+        if scope["path"].rstrip("/") == _UPLOAD and not adding.may_edit(
+            self.editors, Headers(scope=scope)
+        ):
+            await Response(status_code=403)(scope, receive, send)
             return
         is_page = scope["path"] == "/" and scope["method"] == "GET"
         language = "en"

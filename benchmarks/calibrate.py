@@ -63,7 +63,7 @@ def questions(i: int, row: dict[str, Any]) -> Iterable[tuple[str, str, set[str]]
 def tabulate(snapshot: Any, embedder: Any, kind: str, text: str, answers: set[str]) -> Asked | None:
     query = retrieval.read(snapshot, embedder, text)
     rows, table = retrieval.features(snapshot, query)
-    table[:, TOKEN_COLUMNS] = retrieval.token_match(snapshot, embedder, query.text, rows)
+    table[:, TOKEN_COLUMNS] = retrieval.token_match(snapshot, embedder, query.tokens, rows)
     units = snapshot.unit_texts()
     right = np.array([re.sub(r"\s+", " ", units[row]) in answers for row in rows])
     name = regime(query.cross, query.known).replace("held", "known")

@@ -21,6 +21,7 @@ from forumqa.store import Snapshot
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
+Tokens = NDArray[np.int32]
 
 # Candidates: the passages of the nearest sentences, and the passages that hold most of the
 # question's words. In a small corpus that is everything.
@@ -39,7 +40,7 @@ _SHORTEST, _LONGEST = 3, 12
 @dataclass(frozen=True, slots=True)
 class Query:
     """A question as the two sides read it. ``cross`` is True where its language is not that of the
-    material, so that only names, numbers and Latin words can meet."""
+    material, so that only names, numbers and Latin words can meet; ``tokens`` is empty where the embedder has none."""
 
     text: str
     language: str
@@ -48,6 +49,7 @@ class Query:
     pairs: list[tuple[int, float]]
     pair_weight: float
     vector: Floats
+    tokens: Tokens
 
     @property
     def known(self) -> float:
@@ -96,6 +98,9 @@ def read(snapshot: Snapshot, embedder: Embedder, question: str) -> Query:
         pairs=pairs,
         pair_weight=known + unseen * lexical.unseen_weight,
         vector=embedder.encode_queries([text])[0],
+        tokens=np.array(
+            embedder.tokens([text])[0] if isinstance(embedder, TokenEmbedder) else [], np.int32
+        ),
     )
 
 
@@ -157,22 +162,24 @@ def features(snapshot: Snapshot, query: Query) -> tuple[Rows, Floats]:
     return rows, table
 
 
-def token_match(snapshot: Snapshot, embedder: TokenEmbedder, question: str, rows: Rows) -> Floats:
+def token_match(snapshot: Snapshot, embedder: TokenEmbedder, asked: Tokens, rows: Rows) -> Floats:
     """Compare word by word: for each token (and each word) of the question the most similar one of
     the sentence, averaged by the lengths of the question's vectors; float32 of shape (n, 2).
 
     This is the MaxSim of ColBERT (Khattab and Zaharia 2020) over static vectors, in which a
     sentence's mean drowns the one word that matters.
     """
-    asked = np.array(embedder.tokens([question])[0], np.int32)
     if not len(asked):
         return np.zeros((len(rows), 2), np.float32)
     taken = [snapshot.tokens.row(int(row)) for row in rows]
     # A sentence without a token matches like one of an unknown token.
     flat = np.concatenate([row if len(row) else np.ones(1, np.int32) for row in taken])
     starts = np.cumsum([0, *(max(len(row), 1) for row in taken)])[:-1]
-    mine, theirs = embedder.vectors_of(asked), embedder.vectors_of(flat)
-    by_token = _max_sim(mine, theirs, starts)
+    # A token that stands in many of the sentences is looked up and compared once.
+    known, at = np.unique(flat >> 1, return_inverse=True)
+    mine, distinct = embedder.vectors_of(asked), embedder.vectors_of((known << 1).astype(np.int32))
+    by_token = _max_sim(mine, distinct, starts, at)
+    theirs = distinct[at]
     word_starts = np.flatnonzero(flat & 1)
     words = np.add.reduceat(theirs, word_starts, axis=0)
     my_words = np.add.reduceat(mine, np.flatnonzero(asked & 1), axis=0)
@@ -180,9 +187,11 @@ def token_match(snapshot: Snapshot, embedder: TokenEmbedder, question: str, rows
     return np.stack([by_token, by_word], axis=1)
 
 
-def _max_sim(mine: Floats, theirs: Floats, starts: Rows) -> Floats:
+def _max_sim(mine: Floats, theirs: Floats, starts: Rows, at: Rows | None = None) -> Floats:
+    """``at`` gives the row of ``theirs`` for each place of the sentences, where they are shared."""
     lengths = np.linalg.norm(mine, axis=1)
-    best = np.maximum.reduceat(unit(theirs) @ unit(mine).T, starts, axis=0)
+    similarity = unit(theirs) @ unit(mine).T
+    best = np.maximum.reduceat(similarity if at is None else similarity[at], starts, axis=0)
     return np.asarray(best @ lengths / max(float(lengths.sum()), 1e-9), np.float32)
 
 
@@ -222,7 +231,7 @@ def rank(snapshot: Snapshot, embedder: Embedder, question: str, history: Sequenc
     if len(snapshot.tokens) and isinstance(embedder, TokenEmbedder) and side != "lexical":
         # Word by word, the best of them again; those behind stay behind.
         top = slice(0, _TOKEN_CANDIDATES)
-        table[top, TOKEN_COLUMNS] = token_match(snapshot, embedder, query.text, rows[top])
+        table[top, TOKEN_COLUMNS] = token_match(snapshot, embedder, query.tokens, rows[top])
         again = table[top] @ weights(regime(query.cross, query.known), side)
         order = np.argsort(-again, kind="stable")
         rows[top], table[top] = rows[top][order], table[top][order]
@@ -269,7 +278,7 @@ def measure(snapshot: Snapshot, embedder: Embedder, query: Query, rows: Rows, ta
     column = {name: table[:, i] for i, name in enumerate(FEATURES)}
     met, least = 0.0, 0.0
     if len(snapshot.tokens) and isinstance(embedder, TokenEmbedder):
-        met, least = words_met(snapshot, embedder, query.text, passage)
+        met, least = words_met(snapshot, embedder, query.tokens, passage)
     return Signals(
         cross=query.cross,
         coverage=found / max(query.weight, 1e-6),
@@ -295,11 +304,10 @@ def _deviation(values: Floats) -> float:
     return float((values[0] - values.mean()) / max(float(values.std()), 1e-3))
 
 
-def words_met(snapshot: Snapshot, embedder: TokenEmbedder, question: str,
+def words_met(snapshot: Snapshot, embedder: TokenEmbedder, asked: Tokens,
               passage: int) -> tuple[float, float]:  # fmt: skip
     """Return how well the question's words are met by the most similar words of a passage: the
     mean, and the mean of the third that is met least; both weighted by the words' vectors."""
-    asked = np.array(embedder.tokens([question])[0], np.int32)
     taken = [snapshot.tokens.row(int(unit)) for unit in snapshot.lexical.passages.row(passage)]
     flat = np.concatenate(taken) if taken else asked[:0]
     if not len(asked) or not len(flat):

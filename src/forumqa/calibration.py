@@ -22,9 +22,9 @@ TOKEN_COLUMNS = slice(FEATURES.index("tokens"), FEATURES.index("token_words") + 
 # language than the material; "held", nearly all of the question's weight stands in the material;
 # "known", most of it; "new", less (a paraphrase).
 _HELD, _KNOWN = 0.8, 0.6
-# Fitted by benchmarks/calibrate.py (listwise softmax over the candidate sentences) on written news
-# articles that the embedding model was not trained on and, for "held", on questions over paragraphs
-# of reports and encyclopaedias. In "held" both weights of BM25 over the passage are then raised (by
+# Fitted by benchmarks/calibrate.py (listwise softmax over the candidate sentences) on the written
+# articles, with a model that was not trained on them (training/news: articles-2 with the model before
+# this one, and held-out), and for "held" on questions over paragraphs of reports and encyclopaedias. In "held" both weights of BM25 over the passage are then raised (by
 # 1.0 and 2.0), which finds more passages among hundreds and changes nothing among ten articles.
 # Keys: the regime; are tokens compared.
 _WEIGHTS: dict[tuple[str, bool], tuple[float, ...]] = {

@@ -24,8 +24,9 @@ TOKEN_COLUMNS = slice(FEATURES.index("tokens"), FEATURES.index("token_words") + 
 _HELD, _KNOWN = 0.8, 0.6
 # Fitted by benchmarks/calibrate.py (listwise softmax over the candidate sentences) on the written
 # articles, with a model that was not trained on them (training/news: articles-2 with the model before
-# this one, and held-out), and for "held" on questions over paragraphs of reports and encyclopaedias. In "held" both weights of BM25 over the passage are then raised (by
-# 1.0 and 2.0), which finds more passages among hundreds and changes nothing among ten articles.
+# this one, and held-out), and for "held" on questions over paragraphs of reports and encyclopaedias.
+# In "held" both weights of BM25 over the passage are then raised (by 1.0 and 2.0), which finds more
+# passages among hundreds and changes nothing among ten articles.
 # Keys: the regime; are tokens compared.
 _WEIGHTS: dict[tuple[str, bool], tuple[float, ...]] = {
     ("held", False): (1.00, 0.61, 2.96, 0.47, 0.11, 0.77, 0.10, 0.53, 0.21, 0.07, 0.00, 0.00),

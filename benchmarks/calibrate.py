@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import random
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -280,7 +279,6 @@ def main() -> None:
     rows = [json.loads(line) for line in options.articles.read_text("utf-8").splitlines()]
     near = [json.loads(line) for line in options.near.read_text("utf-8").splitlines()]
     for kind, (shown, lacking) in evidence(rows).items():
-        assert math.isfinite(shown) and math.isfinite(lacking)
         print(f'    "{kind}": ({shown:.2f}, {lacking:.2f}),')
     paragraphs = asked_over_paragraphs(options.paragraphs, embedder) if options.paragraphs else []
     print_weights(asked_over_articles(rows, embedder), paragraphs)

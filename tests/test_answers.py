@@ -100,6 +100,11 @@ def test_a_question_that_stands_alone_inherits_nothing(forum: ForumQA) -> None:
     ]
     for question in ("화성 탐사선 예산은 얼마?", "Who won the 2002 World Cup?"):
         assert forum.ask(question, history=history).kind == forum.ask(question).kind == "abstained"
+    for question in (
+        "Who spoke about smart cities in China, and where does he work?",
+        "중국 스마트시티를 강연한 사람은 누구고 그는 어디에서 일하나요?",
+    ):
+        assert forum.ask(question, history=history).text == forum.ask(question).text
 
 
 def test_the_functions_are_the_engine(forum_index: Path, forum: ForumQA) -> None:

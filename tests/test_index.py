@@ -48,9 +48,14 @@ def same(one: store.Snapshot, other: store.Snapshot) -> bool:
     arrays = [
         (s.lexical.words, s.lexical.passages, s.lexical.pair_rows, s.tokens) for s in (one, other)
     ]
-    return all(files[0][n] == files[1][n] for n in names) and all(
-        np.array_equal(x.values, y.values) and np.array_equal(x.indptr, y.indptr)
-        for x, y in zip(*arrays, strict=True)
+    kinds = np.array_equal(one.kinds, other.kinds)
+    return (
+        kinds
+        and all(files[0][n] == files[1][n] for n in names)
+        and all(
+            np.array_equal(x.values, y.values) and np.array_equal(x.indptr, y.indptr)
+            for x, y in zip(*arrays, strict=True)
+        )
     )
 
 

@@ -93,16 +93,16 @@ def type_evidence(asked: int) -> NDArray[np.float32]:
     return out
 
 
+_SIDES = {"lexical": ("words", "pairs", "lexical"), "dense": ("dense", "token")}
+
+
+@lru_cache(maxsize=32)
 def weights(name: str, side: str = "both", tokens: bool = True) -> NDArray[np.float32]:
-    """Return the weight of each feature in a regime; 0 for the features of the side that is left out."""
-    out = np.array(_WEIGHTS[name, tokens], np.float32)
-    for i, name in enumerate(FEATURES):
-        lexical = name.startswith(("words", "pairs", "lexical"))
-        if (side == "dense" and lexical) or (
-            side == "lexical" and name.startswith(("dense", "token"))
-        ):
-            out[i] = 0
-    return out
+    """Return the weight of each feature in a regime (not to be written to); with one ``side``, 0
+    for the features of the other."""
+    other = {"both": (), "lexical": _SIDES["dense"], "dense": _SIDES["lexical"]}[side]
+    kept = [not feature.startswith(other) for feature in FEATURES]
+    return np.array(_WEIGHTS[name, tokens], np.float32) * np.array(kept, np.float32)
 
 
 # Logistic regression on the same articles: questions that they answer, against questions about

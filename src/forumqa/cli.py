@@ -80,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     command = verb("eval", _eval, "measure retrieval and answers over BEIR folders")
     command.add_argument("folders", nargs="+", type=Path, metavar="BEIR_DIR")
     command.add_argument("--side", choices=["both", "lexical", "dense", "each"], default="both")
+    command.add_argument("--always", action="store_true", help="never abstain")
     verb("info", _info, "say what is indexed and served")
     return parser
 
@@ -253,7 +254,10 @@ def _eval(options: argparse.Namespace) -> int:
 
     embedder = load_embedder(settings_from_environment())
     sides = ["both", "lexical", "dense"] if options.side == "each" else [options.side]
-    figures = {side: evaluation.evaluate(options.folders, embedder, side) for side in sides}
+    figures = {
+        side: evaluation.evaluate(options.folders, embedder, side, abstain=not options.always)
+        for side in sides
+    }
     if options.json:
         _print_json(figures if options.side == "each" else figures[options.side])
     else:

@@ -71,11 +71,14 @@ def _lines(path: Path) -> Iterable[str]:
     return (line for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
 
 
-def evaluate(paths: Sequence[Path], embedder: Embedder, side: str = "both") -> dict[str, Any]:
+def evaluate(paths: Sequence[Path], embedder: Embedder, side: str = "both", *,
+             abstain: bool = True) -> dict[str, Any]:  # fmt: skip
     """Return the figures over all queries of the folders, each indexed by itself.
 
-    ``side`` is "both", "lexical" or "dense": the other one is then left out of the ranking.
+    ``side`` is "both", "lexical" or "dense": the other one is then left out of the ranking, and there is
+    no abstaining, which is fitted to both; nor is there without ``abstain``.
     """
+    abstain = abstain and side == "both"
     results: list[_Result] = []
     documents = 0
     seconds = 0.0
@@ -89,7 +92,7 @@ def evaluate(paths: Sequence[Path], embedder: Embedder, side: str = "both") -> d
             began = time.perf_counter()
             ranking = retrieval.rank(snapshot, embedder, query["text"], side=side)
             hits = retrieval.hits(snapshot, ranking, _PASSAGES)
-            answer = list(answering.answer(snapshot, ranking, hits[:5], abstain=side == "both"))[-1]
+            answer = list(answering.answer(snapshot, ranking, hits[:5], abstain=abstain))[-1]
             milliseconds = (time.perf_counter() - began) * 1000
             result = _Result(str(query.get("kind", "")), milliseconds)
             relevant = folder.relevant.get(str(query["_id"]))

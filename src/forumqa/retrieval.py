@@ -40,7 +40,8 @@ _SHORTEST, _LONGEST = 3, 12
 @dataclass(frozen=True, slots=True)
 class Query:
     """A question as the two sides read it. ``cross`` is True where its language is not that of the
-    material, so that only names, numbers and Latin words can meet; ``tokens`` is empty where the embedder has none."""
+    material, so that only names, numbers and Latin words can meet; ``tokens`` is empty where the
+    embedder has none."""
 
     text: str
     language: str
@@ -366,6 +367,8 @@ _LEANS = re.compile(
     r"|^(?:and|what about|how about|why|who else|what else)\b",
     re.I,
 )
+# Where a clause of a question ends and another begins.
+_CLAUSE = re.compile(r",\s+|;\s*|(?<=[가-힣][고며])\s+|\s+(?=(?:and|but|or)\s)", re.I)
 # How much of an earlier turn's weight is carried into a question that leans on it.
 _CARRIED = 0.5
 
@@ -380,10 +383,10 @@ def carry_over(snapshot: Snapshot, embedder: Embedder, query: Query,
     """
     asked = [m["content"] for m in history if m["role"] == "user"]
     replied = [m["content"] for m in history if m["role"] == "assistant"]
-    if not asked or (query.terms and not _LEANS.search(query.text)):
+    if not asked or (query.terms and not _leans(snapshot, query.text)):
         return query
     before = read(snapshot, embedder, asked[-1])
-    if len(asked) > 1 and _LEANS.search(before.text):
+    if len(asked) > 1 and _leans(snapshot, before.text):
         before = carry_over(snapshot, embedder, before, history[: _last_question(history)])
     terms = list(before.terms)
     if replied:
@@ -407,6 +410,14 @@ def carry_over(snapshot: Snapshot, embedder: Embedder, query: Query,
         pair_weight=query.pair_weight + _CARRIED * before.pair_weight,
         vector=unit(vector[None])[0],
     )
+
+
+def _leans(snapshot: Snapshot, question: str) -> bool:
+    """Tell whether a question leans on the turn before. A pronoun in a later clause speaks of what
+    the first clause named: "Who spoke about China, and where does he work?" stands alone."""
+    first = _CLAUSE.split(question, maxsplit=1)[0]
+    named = first != question and snapshot.lexical.read(first)
+    return bool(_LEANS.search(first if named else question))
 
 
 def _last_question(history: Sequence[Message]) -> int:

@@ -53,7 +53,8 @@ class Snapshot:
     ``extras``: the distinct titles and headings. ``sentence_passage`` and ``passage_document``
     give the passage of each sentence and the document of each passage, both ascending. ``tokens``
     are those of the units (no rows where the embedder has none); ``kinds`` is the mask of what each
-    unit shows (see ``answertype``); ``language`` is that of most of the material. A document that is a near copy of another has no passages: ``copies``.
+    unit shows (see ``answertype``); ``language`` is that of most of the material. A
+    document that is a near copy of another has no passages: ``copies``.
     """
 
     generation: int

@@ -45,7 +45,7 @@ def _reply(data: bytes, document_id: str) -> dict[str, object]:
     except LoadFailed as error:
         return {"failed": str(error)}
     except ImportError as error:
-        return {"failed": f"the package {error.name} is missing; run: pip install forumqa"}
+        return {"failed": f"a package is missing ({error}); install forumqa anew: make run"}
     except MemoryError:
         raise
     except Exception as error:

@@ -242,8 +242,10 @@ def main() -> None:
     )
     parser.add_argument("--measure", type=Path, help="test folders")
     parser.add_argument("--int8", action="store_true", help="the matrix rounded to int8 first")
+    parser.add_argument("--dimensions", type=int, help="the first so many of the vectors alone")
     options = parser.parse_args()
     tokenizer, matrix = read_model(options.model)
+    matrix = matrix[:, : options.dimensions]
     if options.int8:
         rows, scale = quantised(matrix)
         matrix = rows.astype(np.float32) * scale.astype(np.float32)[:, None]

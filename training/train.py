@@ -81,8 +81,6 @@ class Recipe:
     """Start: a piece of probability p is scaled by sif / (sif + p) (Arora et al. 2017)."""
     distil: float = 2.0
     distil_batch: int = 1024
-    relation: float = 0.0
-    """Weight of one less the correlation of cosines with the teachers', half of them neighbours'."""
     use_weight: float = 1.0
     """Weight of the multilingual teacher beside the English one, in the space they span."""
     article: float = 0.0
@@ -252,38 +250,6 @@ def start(tokenizer: Tokenizer, teachers: Teachers, counts: Ints, recipe: Recipe
     return matrix
 
 
-@dataclass(frozen=True, slots=True)
-class Relation:
-    """Texts, in one or two languages, with the teachers' vectors and their neighbours by these."""
-
-    sides: list[Rows]
-    targets: Floats
-    near: Ints
-
-
-def relations(taught: list[tuple[float, Lesson]], neighbours: int = 24) -> list[Relation]:
-    """What likeness is learnt from: sentences with their translations, and single sentences."""
-    found = []
-    plain = [lesson for _, lesson in taught]
-    for sides in (plain[:2], *([lesson] for lesson in plain[4:])):  # 2 and 3 are words
-        some = np.random.default_rng(0).permutation(len(sides[0].targets))[:40_000]
-        targets = sides[0].targets[some]
-        count = min(neighbours, len(some) - 1)
-        near = np.empty((len(some), count), np.int64)
-        for begin in range(0, len(some), 1024):
-            scores = targets[begin : begin + 1024] @ targets.T
-            scores[np.arange(len(scores)), np.arange(begin, begin + len(scores))] = -2
-            near[begin : begin + 1024] = np.argpartition(-scores, count, axis=1)[:, :count]
-        found.append(Relation([side.rows.take(some) for side in sides], targets, near))
-        log(f"relations among {len(some)} texts")
-    return found
-
-
-def correlation(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Pearson's."""
-    return F.cosine_similarity(one - one.mean(), other - other.mean(), dim=0)
-
-
 class Articles:
     """Whole articles as batches: questions of several against all their sentences."""
 
@@ -367,9 +333,6 @@ class Trainer:
         self.lessons = lessons(texts, read_rows(work / "lessons" / "ko.jsonl"), teachers, tokenizer)
         share = np.array([weight for weight, _ in self.lessons])
         self.lesson_share = share / share.sum()
-        self.relations = relations(self.lessons) if recipe.relation else []
-        share = np.array([len(relation.targets) ** 0.5 for relation in self.relations])
-        self.relation_share = share / share.sum()
         first = start(tokenizer, teachers, np.asarray(counts), recipe)
         self.matrix = torch.nn.Parameter(torch.from_numpy(first))
         self.optimiser = torch.optim.Adam(
@@ -474,19 +437,6 @@ class Trainer:
         near = 1 - (x * targets).sum(1).mean()
         return 0.5 * F.cross_entropy(scores, torch.arange(size)) + 2 * near
 
-    def relation_loss(self) -> torch.Tensor:
-        """One less the correlation with the teachers' cosines; half of the pairs are neighbours."""
-        relation = self.relations[self.rng.choice(len(self.relations), p=self.relation_share)]
-        size = min(self.recipe.distil_batch, len(relation.targets))
-        one = self.rng.choice(len(relation.targets), size, replace=False)
-        near = relation.near[one, self.rng.integers(0, relation.near.shape[1], size)]
-        left, right = np.concatenate([one, one]), np.concatenate([near, self.rng.permutation(near)])
-        theirs = (relation.targets[left] * relation.targets[right]).sum(1)
-        a, b = (int(side) for side in self.rng.integers(0, len(relation.sides), 2))
-        x = F.normalize(self.embed(relation.sides[a].take(left)))
-        y = F.normalize(self.embed(relation.sides[b].take(right)))
-        return 1 - correlation((x * y).sum(1), torch.from_numpy(theirs))
-
     def rate(self) -> float:
         """5 % warm-up, then linear decay."""
         done = self.step / self.recipe.steps
@@ -510,10 +460,6 @@ class Trainer:
                 taught = self.distil_loss() + self.distil_loss()
                 seen["distil"].append(float(taught.detach()))
                 loss = loss + recipe.distil * taught
-            if recipe.relation and self.step % 2:
-                related = self.relation_loss()
-                seen["relation"].append(float(related.detach()))
-                loss = loss + recipe.relation * related
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
@@ -522,15 +468,7 @@ class Trainer:
                 decay = min(recipe.average, self.step / (self.step + 9))
                 self.mean.lerp_(self.matrix.data, 1 - decay)
             if self.step % 200 == 0:
-                shown = (
-                    "general",
-                    "news_cross",
-                    "dictionary",
-                    "subset_ko",
-                    "article",
-                    "distil",
-                    "relation",
-                )
+                shown = ("general", "news_cross", "dictionary", "subset_ko", "article", "distil")
                 means = " ".join(f"{n} {np.mean(seen[n]):.2f}" for n in shown if n in seen)
                 log(f"step {self.step}, {time.monotonic() - begun:.0f} s: {means}")
                 seen.clear()

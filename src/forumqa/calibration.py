@@ -98,11 +98,13 @@ _SIDES = {"lexical": ("words", "pairs", "lexical"), "dense": ("dense", "token")}
 
 @lru_cache(maxsize=32)
 def weights(name: str, side: str = "both", tokens: bool = True) -> NDArray[np.float32]:
-    """Return the weight of each feature in a regime (not to be written to); with one ``side``, 0
-    for the features of the other."""
+    """Return the weight of each feature in a regime; with one ``side``, 0 for the features of the
+    other. Shared, so read-only."""
     other = {"both": (), "lexical": _SIDES["dense"], "dense": _SIDES["lexical"]}[side]
     kept = [not feature.startswith(other) for feature in FEATURES]
-    return np.array(_WEIGHTS[name, tokens], np.float32) * np.array(kept, np.float32)
+    out = np.array(_WEIGHTS[name, tokens], np.float32) * np.array(kept, np.float32)
+    out.flags.writeable = False
+    return out
 
 
 # Logistic regression on the same articles: questions that they answer, against questions about

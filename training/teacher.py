@@ -1,9 +1,12 @@
-"""Encodes texts with the teacher: CACHE/texts.jsonl and CACHE/vectors.f16, a row for each text.
+"""Encodes texts with a teacher: CACHE/NAME.jsonl (texts) and CACHE/NAME.f16 (a vector for each).
 
-usage: python -m training.teacher --work WORK --cache CACHE --model MODEL
+usage: python -m training.teacher --work WORK --cache CACHE --teacher e5 --model MODEL
+       python -m training.teacher --work WORK --cache CACHE --teacher minilm --model MODEL
 
-MODEL is intfloat/multilingual-e5-small (MIT), a folder of it, or what training.tune made of it.
-Interrupted, it goes on where it stopped; a cache may serve several work folders, but one model only.
+e5      intfloat/multilingual-e5-small (MIT), a folder of it, or what training.tune made of it
+minilm  sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0): English texts alone
+
+Interrupted, it goes on where it stopped; a cache may serve several work folders, but one model a name.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import argparse
 import json
 import random
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -58,30 +62,47 @@ def texts(work: Path) -> list[str]:
     return [text for text in dict.fromkeys(found) if text]
 
 
-def load(cache: Path) -> tuple[dict[str, int], NDArray[np.float16]]:
+def is_korean(text: str) -> bool:
+    """Whether a text has any Hangul."""
+    return any("가" <= letter <= "힣" for letter in text)
+
+
+def encoder(name: str, model: str) -> Callable[[Sequence[str]], NDArray[np.float32]]:
+    """A teacher as a function of texts."""
+    if name == "e5":
+        from training.e5 import Encoder
+
+        return Encoder(model).encode
+    from sentence_transformers import SentenceTransformer
+
+    minilm = SentenceTransformer(model)
+    minilm.max_seq_length = 96
+    return lambda batch: np.asarray(minilm.encode(list(batch), batch_size=64), np.float32)
+
+
+def load(cache: Path, name: str) -> tuple[dict[str, int], NDArray[np.float16]]:
     """Row of each text, and the vectors."""
-    known = cache / "texts.jsonl"
+    known = cache / f"{name}.jsonl"
     if not known.exists():
         return {}, np.zeros((0, 1), np.float16)
     index = {text: row for row, text in enumerate(read_rows(known))}
-    return index, np.fromfile(cache / "vectors.f16", np.float16).reshape(len(index), -1)
+    return index, np.fromfile(cache / f"{name}.f16", np.float16).reshape(len(index), -1)
 
 
-def encode(work: Path, cache: Path, model: str, seconds: float) -> None:
+def encode(work: Path, cache: Path, name: str, model: str, seconds: float) -> None:
     """Encodes what the cache lacks, for at most so many seconds."""
-    from training.e5 import Encoder
-
     cache.mkdir(parents=True, exist_ok=True)
-    known = load(cache)[0]
-    wanted = [text for text in texts(work) if text not in known]
+    known = load(cache, name)[0]
+    fit = (text for text in texts(work) if name == "e5" or not is_korean(text))
+    wanted = [text for text in fit if text not in known]
     log(f"{len(known)} texts known, {len(wanted)} to encode")
-    teacher = Encoder(model)
+    run = encoder(name, model)
     begun = time.monotonic()
     for begin in range(0, len(wanted), CHUNK):
         batch = wanted[begin : begin + CHUNK]
-        with (cache / "vectors.f16").open("ab") as out:
-            out.write(teacher.encode(batch).astype(np.float16).tobytes())
-        with (cache / "texts.jsonl").open("a", encoding="utf-8") as lines:
+        with (cache / f"{name}.f16").open("ab") as out:
+            out.write(run(batch).astype(np.float16).tobytes())
+        with (cache / f"{name}.jsonl").open("a", encoding="utf-8") as lines:
             lines.writelines(json.dumps(text, ensure_ascii=False) + "\n" for text in batch)
         spent = time.monotonic() - begun
         log(f"{begin + len(batch)} of {len(wanted)}, {spent:.0f} s")
@@ -94,10 +115,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--model", default="intfloat/multilingual-e5-small")
+    parser.add_argument("--teacher", choices=("e5", "minilm"), required=True)
+    parser.add_argument("--model", required=True)
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after this long")
     options = parser.parse_args()
-    encode(options.work, options.cache, options.model, options.seconds)
+    encode(options.work, options.cache, options.teacher, options.model, options.seconds)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from tokenizers import Tokenizer
 from training.evaluate import on_dev
 from training.groups import read_groups, read_rows
 from training.sources import log
-from training.teacher import load, pieces
+from training.teacher import is_korean, load, pieces
 from training.vectors import Floats, Ints, Rows, embed, unit
 
 SHARE = {
@@ -69,6 +69,10 @@ TAUGHT = {
     3.0: ("boolq", "questions", "wordnet"),
 }
 """Groups whose texts are distilled, by how often; single sentences go with the last."""
+TRANSLATED = (
+    "general", "news_parallel", "dictionary", "thesaurus_english", "places", "similar", "news_same",
+)  # fmt: skip
+"""Groups whose pairs are translations, or some of them: the first that knows a text counts."""
 SENTENCES = ("general", "news_parallel", "news_cross", "boolq", "similar")
 """Groups whose texts span the teacher's space."""
 
@@ -133,22 +137,48 @@ def numbered(groups: dict[str, list[tuple[str, str]]], tokenizer: Tokenizer) -> 
 
 
 class Teacher:
-    """The teacher's vectors, reduced by PCA to `dimensions`."""
+    """Two teachers side by side, reduced by PCA to `dimensions`: unit vectors of all texts of "e5".
 
-    def __init__(self, cache: Path, core: Sequence[str], dimensions: int) -> None:
-        self.index, vectors = load(cache)
+    "minilm" knows English alone. A Korean text takes its vector of the translation; what has none,
+    a linear map of the vector of "e5", fitted (ridge regression) where both are known.
+    """
+
+    def __init__(
+        self,
+        cache: Path,
+        groups: dict[str, list[tuple[str, str]]],
+        core: Sequence[str],
+        dimensions: int,
+    ) -> None:
+        self.index, own = load(cache, "e5")
+        english, vectors = load(cache, "minilm")
+        place = np.full(len(self.index), -1)
+        for text, row in self.index.items():
+            if not is_korean(text):
+                place[row] = english.get(text, -1)
+        for name in TRANSLATED:
+            for ko, en in groups.get(name, ()):
+                row = self.index.get(ko, -1)
+                if row >= 0 and is_korean(ko) and not is_korean(en) and place[row] < 0:
+                    place[row] = english.get(en, -1)
+        known = place >= 0
+        first = own.astype(np.float32)
+        first -= first[known].mean(0)
+        second = np.empty((len(first), vectors.shape[1]), np.float32)
+        second[known] = unit(vectors[place[known]].astype(np.float32))
+        padded = np.hstack([first, np.ones((len(first), 1), np.float32)])
+        ridge = padded[known].T @ padded[known] + 3.0 * np.eye(padded.shape[1], dtype=np.float32)
+        fitted = np.linalg.solve(ridge, padded[known].T @ second[known])
+        second[~known] = unit(padded[~known] @ fitted)
+        second -= second.mean(0)
+        both = np.hstack([part / np.sqrt((part**2).sum(1).mean()) for part in (first, second)])
         rows = [self.index[text] for text in core if text in self.index]
-        some = vectors[rows].astype(np.float32)
-        mean = some.mean(0)
-        some = some[:: max(1, len(some) // 40_000)] - mean
+        both -= both[rows].mean(0)
+        some = both[rows][:: max(1, len(rows) // 40_000)]
         _, sizes, axes = np.linalg.svd(some, full_matrices=False)
-        reduced = [
-            unit((vectors[begin : begin + 50_000].astype(np.float32) - mean) @ axes[:dimensions].T)
-            for begin in range(0, len(vectors), 50_000)
-        ]
-        self.vectors = np.concatenate(reduced)
+        self.vectors = unit(both @ axes[:dimensions].T)
         kept = float((sizes[:dimensions] ** 2).sum() / (sizes**2).sum())
-        log(f"teacher: {len(self.index)} texts, {kept:.2f} of the variance kept")
+        log(f"teachers: {len(first)} texts, {known.mean():.2f} known to both, {kept:.2f} kept")
 
     def rows(self, texts: Sequence[str]) -> Ints:
         """Row of each text, -1 where it is not known."""
@@ -214,7 +244,7 @@ class Trainer:
         )
         core = [t for name in SENTENCES for pair in texts.get(name, ()) for t in pair]
         single = read_rows(work / "lessons" / "ko.jsonl")
-        teacher = Teacher(cache, core + single, recipe.dimensions)
+        teacher = Teacher(cache, texts, core + single, recipe.dimensions)
         self.lessons = lessons(texts, single, teacher, tokenizer)
         self.known = {
             name: np.stack([teacher.rows([pair[side] for pair in texts[name]]) for side in (0, 1)])

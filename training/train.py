@@ -175,9 +175,9 @@ class Teacher:
         rows = [self.index[text] for text in core if text in self.index]
         both -= both[rows].mean(0)
         some = both[rows][:: max(1, len(rows) // 40_000)]
-        _, sizes, axes = np.linalg.svd(some, full_matrices=False)
-        self.vectors = unit(both @ axes[:dimensions].T)
-        kept = float((sizes[:dimensions] ** 2).sum() / (sizes**2).sum())
+        sizes, axes = np.linalg.eigh(some.T @ some)
+        self.vectors = unit(both @ axes[:, ::-1][:, :dimensions])
+        kept = float(sizes[-dimensions:].sum() / sizes.sum())
         log(f"teachers: {len(first)} texts, {known.mean():.2f} known to both, {kept:.2f} kept")
 
     def rows(self, texts: Sequence[str]) -> Ints:

@@ -145,13 +145,13 @@ def test_nothing_is_held_out_when_asked_for_nothing(tmp_path: Path) -> None:
     prepare.prepare(tmp_path / "data", tmp_path / "work", held_out=0, seed=1)
     assert not (tmp_path / "work/dev-news.jsonl").read_text()
     assert not (tmp_path / "work/dev-pairs.jsonl").read_text()
-    assert len(read_rows(tmp_path / "work/articles.jsonl")) == 43
+    assert len(read_groups(tmp_path / "work")["news_title"]) == 43 * 3
 
 
 def test_what_is_written_beside_the_articles_is_trained_on(toy: tuple[Path, Path]) -> None:
     groups = read_groups(toy[0])
     assert len(groups["similar"]) == 4
-    assert len(read_rows(toy[0] / "articles.jsonl")) == 33
+    assert len(groups["news_title"]) == 33 * 3
     alone = toy[0].parent / "data" / "news" / "parallel-1.tsv"
     ko, en = alone.read_text(encoding="utf-8").splitlines()[0].split("\t")
     assert (ko, en) in groups["general"]

@@ -11,7 +11,6 @@ import json
 import random
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +79,7 @@ def inverse_cloze(blocks: Sequence[Pair], rng: random.Random) -> list[Pair]:
 
 
 def news_groups(articles: Sequence[Article]) -> dict[str, list[Pair]]:
-    """Pairs of whole articles, titles and questions; question to sentence is trained by article."""
+    """Pairs of whole articles, titles and questions; questions with their answers."""
     groups: dict[str, list[Pair]] = {
         name: []
         for name in ("news_parallel", "news_answer", "news_cross", "news_same", "news_passage")
@@ -130,7 +129,6 @@ def is_dev(text: str, hold: bool) -> bool:
 
 def public_groups(data: Path, rng: random.Random, hold: bool) -> dict[str, list[Pair]]:
     """Pairs from the public sources, less what is held out."""
-    alike = sources.similar(data)
     adobe = [pair for pair in sources.parallel(data, "adobe") if len(pair[0]) >= 6]
     rng.shuffle(adobe)
     general = [
@@ -168,7 +166,7 @@ def public_groups(data: Path, rng: random.Random, hold: bool) -> dict[str, list[
         "places": sources.places(),
         "similar": [
             pair
-            for row in alike
+            for row in sources.similar(data)
             for pair in (
                 (row["ko"], row["en"]),
                 *((row["ko"], other) for other in row["same"]),
@@ -242,7 +240,7 @@ def dev_rows(data: Path) -> dict[str, list[Any]]:
 
 
 def prepare(data: Path, work: Path, held_out: int, seed: int) -> None:
-    """Writes groups/, lessons/, articles.jsonl and dev-*.jsonl; holds nothing out for 0 articles."""
+    """Writes groups/, lessons/ and dev-*.jsonl; holds nothing out for 0 articles."""
     rng = random.Random(seed)
     hold = held_out > 0
     articles, dev = sources.articles(data, held_out)
@@ -256,7 +254,7 @@ def prepare(data: Path, work: Path, held_out: int, seed: int) -> None:
         if kept:
             count = write_rows(work / "groups" / f"{name}.jsonl", kept)
             log(f"{name}: {count} pairs, e.g. {kept[0][0][:40]} | {kept[0][1][:40]}")
-    log(f"{write_rows(work / 'articles.jsonl', map(asdict, articles))} articles")
+    log(f"{len(articles)} articles")
     for language, texts in lessons(data, hold).items():
         log(f"{write_rows(work / 'lessons' / f'{language}.jsonl', texts)} single {language} texts")
     write_rows(work / "dev-news.jsonl", dev)

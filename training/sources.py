@@ -138,8 +138,12 @@ def written_pairs(data: Path) -> list[Pair]:
     """Sentence pairs of every news/parallel*.tsv: Korean TAB English."""
     found: list[Pair] = []
     for path in sorted((data / "news").glob("parallel*.tsv")):
-        lines = (line.split("\t") for line in path.read_text(encoding="utf-8").splitlines())
-        found += [(fields[0], fields[1]) for fields in lines if len(fields) == 2]
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            ko, tab, en = line.partition("\t")
+            if tab and "\t" not in en:
+                found.append((ko, en))
+            else:
+                log(f"{path}:{number}: left out, it is not Korean TAB English")
     return found
 
 

@@ -152,6 +152,8 @@ class Teacher:
     ) -> None:
         self.index, own = load(cache, "e5")
         english, vectors = load(cache, "minilm")
+        if not self.index or not english:
+            raise ValueError(f"{cache} lacks a teacher: run training.teacher for e5 and for minilm")
         place = np.full(len(self.index), -1)
         for text, row in self.index.items():
             if not is_korean(text):
@@ -217,6 +219,20 @@ def start(tokenizer: Tokenizer, teacher: Teacher, counts: Ints, recipe: Recipe) 
     log(f"{(rows >= 0).sum()} of {len(rows)} pieces start from the teacher")
     found: Floats = (matrix * scale[:, None]).astype(np.float32)
     return found
+
+
+def duplicates(left: Ints, right: Ints) -> torch.Tensor:
+    """Which pairs of a batch, given by the numbers of their texts, are no negatives of each other."""
+    same = (left[:, None] == left) | (right[:, None] == right) | (left[:, None] == right)
+    np.fill_diagonal(same, False)
+    return torch.from_numpy(same)
+
+
+def contrastive(scores: torch.Tensor, same: torch.Tensor) -> torch.Tensor:
+    """Symmetric InfoNCE (van den Oord et al. 2018, arXiv:1807.03748): the diagonal is right."""
+    masked = scores.masked_fill(same.to(scores.device), -1e4)
+    wanted = torch.arange(len(scores), device=scores.device)
+    return (F.cross_entropy(masked, wanted) + F.cross_entropy(masked.T, wanted)) / 2
 
 
 class Trainer:
@@ -315,15 +331,11 @@ class Trainer:
             left, right = self.dropped(left, recipe.drop), self.dropped(right, recipe.drop)
         x, y = self.embed(left), self.embed(right)
         a, b = group.left_text[chosen], group.right_text[chosen]
-        same = torch.from_numpy((a[:, None] == a) | (b[:, None] == b) | (a[:, None] == b))
-        same.fill_diagonal_(False)
-        wanted = torch.arange(size)
+        same = duplicates(a, b)
         loss = torch.zeros(())
         for width, weight in self.widths():
             scores = recipe.scale * F.normalize(x[:, :width]) @ F.normalize(y[:, :width]).T
-            scores = scores.masked_fill(same, -1e4)
-            both = F.cross_entropy(scores, wanted) + F.cross_entropy(scores.T, wanted)
-            loss = loss + weight * both / 2
+            loss = loss + weight * contrastive(scores, same)
         if recipe.soft and not name.startswith("subset"):
             loss = loss + recipe.soft * self.soft_loss(self.known[name][:, chosen], x, y)
         return loss

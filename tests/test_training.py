@@ -23,7 +23,7 @@ from training.groups import read_groups, read_rows
 from training.teacher import encode, is_korean, load
 from training.teacher import texts as to_teach
 from training.train import Recipe, Teacher, Trainer
-from training.tune import tune
+from training.tune import Tuning, tune
 from training.vectors import Rows, embed
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
@@ -81,9 +81,10 @@ def toy_data(data: Path) -> None:
             {"title_ko": some[0][0], "title_en": some[0][1], "sentences": sentences,
              "questions": questions}
         )  # fmt: skip
-    write(data / "news/train.jsonl", articles)
-    write(data / "news/articles-1.jsonl", articles[:3])
-    write(data / "news/held-out.jsonl", [{"never": "read"}])
+    write(data / "news/articles-1.jsonl", articles[:-10])
+    write(data / "news/articles-2.jsonl", articles[:3])
+    write(data / "news/held-out.jsonl", articles[-10:])
+    write(data / "news/similar-held-out.jsonl", [{"never": "read"}])
     row = {"ko": pairs[0][0], "en": pairs[0][1], "same": [pairs[0][0][:-1], pairs[1][0]]}
     write(data / "news/similar.jsonl", [row])
     written = "".join(f"{ko}\t{en}\n" for ko, en in pairs[1200:1220])
@@ -113,7 +114,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     toy_data(folder / "data")
     with pytest.MonkeyPatch.context() as patch:  # thousands of letters for a vocabulary of 400
         patch.setattr(sources, "places", lambda: [("두바이", "Dubai")])
-        prepare.prepare(folder / "data", folder / "work", held_out=10, seed=1)
+        prepare.prepare(folder / "data", folder / "work", True, 1, folder / "data" / "news")
     tokenizer.train(folder / "work", 400, seed=0)
     toy_teachers(folder / "work", folder / "cache")
     return folder / "work", folder / "cache"
@@ -142,7 +143,7 @@ def test_what_is_held_out_is_not_trained_on(toy: tuple[Path, Path]) -> None:
 
 def test_nothing_is_held_out_when_asked_for_nothing(tmp_path: Path) -> None:
     toy_data(tmp_path / "data")
-    prepare.prepare(tmp_path / "data", tmp_path / "work", held_out=0, seed=1)
+    prepare.prepare(tmp_path / "data", tmp_path / "work", False, 1, tmp_path / "data" / "news")
     assert not (tmp_path / "work/dev-news.jsonl").read_text()
     assert not (tmp_path / "work/dev-pairs.jsonl").read_text()
     assert len(read_groups(tmp_path / "work")["news_title"]) == 43 * 3
@@ -216,8 +217,27 @@ def test_tuning_brings_translations_together(
         encoder = Encoder(model)
         return float(((encoder.encode(ko) @ encoder.encode(en).T).argmax(1) == range(40)).mean())
 
-    tune(toy[0], str(small_transformer), tmp_path / "tuned", steps=40, rate=2e-3, seed=0)
+    tune(
+        toy[0],
+        Encoder(small_transformer),
+        tmp_path / "tuned",
+        Tuning(steps=40, batch=64, rate=2e-3),
+    )
     assert found(tmp_path / "tuned") > found(small_transformer)
+
+
+def test_frozen_layers_stay_as_they_are(
+    small_transformer: Path, toy: tuple[Path, Path], tmp_path: Path
+) -> None:
+    plan = Tuning(steps=2, batch=16, frozen=1)
+    tune(toy[0], Encoder(small_transformer, bfloat16=True), tmp_path / "tuned", plan)
+    before = dict(Encoder(small_transformer).model.named_parameters())
+    after = dict(Encoder(tmp_path / "tuned").model.named_parameters())
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    changed = before.keys() - same
+    assert any(name.startswith("embeddings.word") for name in same)
+    assert all(name.startswith("encoder.layer.1.") for name in changed if "encoder" in name)
+    assert any(name.startswith("encoder.layer.1.") for name in changed)
 
 
 def test_a_korean_text_is_taught_by_its_translation(toy: tuple[Path, Path]) -> None:

@@ -26,10 +26,13 @@ PIECES = 110
 class Encoder:
     """The transformer with its tokenizer: unit vectors, the mean over the pieces."""
 
-    def __init__(self, model: str | Path) -> None:
+    def __init__(self, model: str | Path, bfloat16: bool = False) -> None:
+        """bfloat16: reckon with it; an accelerator always does."""
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.tokenizer: Any = AutoTokenizer.from_pretrained(model)
         self.model: Any = AutoModel.from_pretrained(model, dtype=torch.float32).to(self.device)
+        self.half = bfloat16 or self.device == "cuda"
+        self.chunk = 1024 if self.device == "cuda" else 64
         self.backend: Tokenizer = self.tokenizer.backend_tokenizer
 
     def rows(self, texts: Sequence[str]) -> Rows:
@@ -50,22 +53,23 @@ class Encoder:
         return torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)
 
     def forward(self, rows: Rows) -> torch.Tensor:
-        """Unit vectors of shape (texts, dimensions), through which gradients flow."""
-        ids, mask = self.batch(rows)
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
-            states = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
-        weight = mask[..., None].float()
-        return F.normalize((states.float() * weight).sum(1) / weight.sum(1), dim=-1)
+        """Unit vectors of shape (texts, dimensions), through which gradients flow.
+
+        Texts of like length are reckoned together, so that little is padding.
+        """
+        order: Ints = np.argsort(np.diff(rows.starts), kind="stable")
+        found = []
+        for begin in range(0, len(order), self.chunk):
+            ids, mask = self.batch(rows.take(order[begin : begin + self.chunk]))
+            with torch.autocast(self.device, torch.bfloat16, enabled=self.half):
+                states = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+            weight = mask[..., None].float()
+            found.append(F.normalize((states.float() * weight).sum(1) / weight.sum(1), dim=-1))
+        return torch.cat(found)[torch.from_numpy(np.argsort(order)).to(self.device)]
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors of shape (texts, dimensions), float32."""
         self.model.eval()
-        rows = self.rows(texts)
-        found = np.empty((len(texts), self.model.config.hidden_size), np.float32)
-        order: Ints = np.argsort(np.diff(rows.starts), kind="stable")
-        size = 2048 if self.device == "cuda" else 32
-        for begin in range(0, len(order), size):
-            part = order[begin : begin + size]
-            found[part] = self.forward(rows.take(part)).cpu().numpy()
+        found: NDArray[np.float32] = self.forward(self.rows(texts)).cpu().numpy()
         return found

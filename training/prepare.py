@@ -1,6 +1,6 @@
 """Turns the sources into named groups of text pairs: WORK/groups/*.jsonl, and holds dev data out.
 
-usage: python -m training.prepare --data DATA --work WORK [--held-out 120]
+usage: python -m training.prepare --data DATA --work WORK [--all]
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 from training import sources
 from training.sources import Article, Entry, Pair, log
 
+NEWS = Path(__file__).parent / "news"
 GENERAL = ("ntrex", "news", "nknews", "jhe", "tatoeba", "osguide")
 """Parallel sentences of everyday and news language; HELD_OUT_FROM of them give the dev pairs."""
 HELD_OUT_FROM = ("ntrex", "news", "nknews", "tatoeba")
@@ -127,7 +128,7 @@ def is_dev(text: str, hold: bool) -> bool:
     return hold and sources.held_out(text, ONE_IN)
 
 
-def public_groups(data: Path, rng: random.Random, hold: bool) -> dict[str, list[Pair]]:
+def public_groups(data: Path, news: Path, rng: random.Random, hold: bool) -> dict[str, list[Pair]]:
     """Pairs from the public sources, less what is held out."""
     adobe = [pair for pair in sources.parallel(data, "adobe") if len(pair[0]) >= 6]
     rng.shuffle(adobe)
@@ -137,7 +138,7 @@ def public_groups(data: Path, rng: random.Random, hold: bool) -> dict[str, list[
         for pair in sources.parallel(data, name)
         if name not in HELD_OUT_FROM or not is_dev(pair[1], hold)
     ]
-    general += sources.written_pairs(data)
+    general += sources.written_pairs(news)
     pairs = data / "pairs"
     dictionary = [
         (row["ko"].strip(), row["en"], row.get("gloss") or "")
@@ -166,7 +167,7 @@ def public_groups(data: Path, rng: random.Random, hold: bool) -> dict[str, list[
         "places": sources.places(),
         "similar": [
             pair
-            for row in sources.similar(data)
+            for row in sources.similar(news)
             for pair in (
                 (row["ko"], row["en"]),
                 *((row["ko"], other) for other in row["same"]),
@@ -239,13 +240,12 @@ def dev_rows(data: Path) -> dict[str, list[Any]]:
     }
 
 
-def prepare(data: Path, work: Path, held_out: int, seed: int) -> None:
-    """Writes groups/, lessons/ and dev-*.jsonl; holds nothing out for 0 articles."""
+def prepare(data: Path, work: Path, hold: bool, seed: int, news: Path = NEWS) -> None:
+    """Writes groups/, lessons/ and dev-*.jsonl, which are empty where nothing is to be held out."""
     rng = random.Random(seed)
-    hold = held_out > 0
-    articles, dev = sources.articles(data, held_out)
-    groups = public_groups(data, rng, hold) | news_groups(articles)
-    groups |= lexicon_groups(sources.thesaurus(data))
+    articles, dev = sources.articles(news, hold)
+    groups = public_groups(data, news, rng, hold) | news_groups(articles)
+    groups |= lexicon_groups(sources.thesaurus(news))
     for old in (work / "groups").glob("*.jsonl"):
         old.unlink()
     for name, pairs in groups.items():
@@ -268,12 +268,13 @@ def prepare(data: Path, work: Path, held_out: int, seed: int) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="pairs/, documents/, news/")
+    parser.add_argument("--data", type=Path, required=True, help="pairs/ and documents/")
+    parser.add_argument("--news", type=Path, default=NEWS, help="what was written for this project")
     parser.add_argument("--work", type=Path, required=True, help="where results go")
-    parser.add_argument("--held-out", type=int, default=120, help="dev articles (0: train on all)")
+    parser.add_argument("--all", action="store_true", help="hold nothing out: train on everything")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    prepare(options.data, options.work, options.held_out, options.seed)
+    prepare(options.data, options.work, not options.all, options.seed, options.news)
 
 
 if __name__ == "__main__":

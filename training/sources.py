@@ -1,7 +1,7 @@
 """Reads the training data: what lies in the folder given as --data, as plain Python values.
 
-Layout: pairs/*.jsonl.gz, documents/*.jsonl.gz, and of what was written for this project news/train.jsonl,
-news/articles*.jsonl, news/thesaurus*.tsv, news/parallel*.tsv and news/similar.jsonl (README.md lists them).
+Layout: pairs/*.jsonl.gz and documents/*.jsonl.gz (README.md lists them). What was written for this project lies
+in news/ here: articles*.jsonl, held-out.jsonl, thesaurus*.tsv, parallel*.tsv, similar*.jsonl.
 """
 
 from __future__ import annotations
@@ -107,23 +107,17 @@ def _article(row: dict[str, Any]) -> Article:
     )
 
 
-def articles(data: Path, held_out: int) -> tuple[list[Article], list[dict[str, Any]]]:
-    """Articles to train on, and the rows of the last `held_out` articles of news/train.jsonl."""
-    training: list[Article] = []
-    dev: list[dict[str, Any]] = []
-    news = data / "news"
-    for path in (*sorted(news.glob("articles*.jsonl")), *sorted(news.glob("train.jsonl"))):
-        found = list(rows(path))
-        if path.name == "train.jsonl" and held_out:
-            found, dev = found[:-held_out], found[-held_out:]
-        training += [_article(row) for row in found]
-    return training, dev
+def articles(news: Path, hold: bool) -> tuple[list[Article], list[dict[str, Any]]]:
+    """Articles to train on, and the rows of held-out.jsonl, which are trained on too unless `hold`."""
+    found = [row for path in sorted(news.glob("articles*.jsonl")) for row in rows(path)]
+    dev = list(rows(news / "held-out.jsonl"))
+    return [_article(row) for row in (found if hold else found + dev)], dev if hold else []
 
 
-def thesaurus(data: Path) -> list[Entry]:
-    """Entries of every news/thesaurus*.tsv: word TAB English; ... TAB synonym; ..."""
+def thesaurus(news: Path) -> list[Entry]:
+    """Entries of every thesaurus*.tsv: word TAB English; ... TAB synonym; ..."""
     entries: list[Entry] = []
-    for path in sorted((data / "news").glob("thesaurus*.tsv")):
+    for path in sorted(news.glob("thesaurus*.tsv")):
         for line in path.read_text(encoding="utf-8").splitlines():
             fields = [
                 [part.strip() for part in field.split(";") if part.strip()]
@@ -134,10 +128,10 @@ def thesaurus(data: Path) -> list[Entry]:
     return entries
 
 
-def written_pairs(data: Path) -> list[Pair]:
-    """Sentence pairs of every news/parallel*.tsv: Korean TAB English."""
+def written_pairs(news: Path) -> list[Pair]:
+    """Sentence pairs of every parallel*.tsv: Korean TAB English."""
     found: list[Pair] = []
-    for path in sorted((data / "news").glob("parallel*.tsv")):
+    for path in sorted(news.glob("parallel*.tsv")):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             ko, tab, en = line.partition("\t")
             if tab and "\t" not in en:
@@ -147,10 +141,10 @@ def written_pairs(data: Path) -> list[Pair]:
     return found
 
 
-def similar(data: Path) -> list[dict[str, Any]]:
-    """Rows of news/similar.jsonl: `ko`, its translation `en`, and sentences that say the `same`."""
-    path = data / "news" / "similar.jsonl"
-    return list(rows(path)) if path.exists() else []
+def similar(news: Path) -> list[dict[str, Any]]:
+    """Rows of similar*.jsonl: `ko`, its translation `en`, and sentences that say the `same`."""
+    paths = sorted(news.glob("similar*.jsonl"))
+    return [row for path in paths if "held-out" not in path.name for row in rows(path)]
 
 
 def places() -> list[Pair]:

@@ -67,17 +67,23 @@ def is_korean(text: str) -> bool:
     return any("가" <= letter <= "힣" for letter in text)
 
 
-def encoder(name: str, model: str) -> Callable[[Sequence[str]], NDArray[np.float32]]:
+def encoder(
+    name: str, model: str, bfloat16: bool = False
+) -> Callable[[Sequence[str]], NDArray[np.float32]]:
     """A teacher as a function of texts."""
     if name == "e5":
         from training.e5 import Encoder
 
-        return Encoder(model).encode
+        return Encoder(model, bfloat16).encode
     from sentence_transformers import SentenceTransformer
 
     minilm = SentenceTransformer(model)
     minilm.max_seq_length = 96
-    return lambda batch: np.asarray(minilm.encode(list(batch), batch_size=64), np.float32)
+    if bfloat16:
+        minilm.bfloat16()
+    return lambda batch: (
+        minilm.encode(list(batch), batch_size=64, convert_to_tensor=True).float().cpu().numpy()
+    )
 
 
 def load(cache: Path, name: str) -> tuple[dict[str, int], NDArray[np.float16]]:
@@ -89,14 +95,16 @@ def load(cache: Path, name: str) -> tuple[dict[str, int], NDArray[np.float16]]:
     return index, np.fromfile(cache / f"{name}.f16", np.float16).reshape(len(index), -1)
 
 
-def encode(work: Path, cache: Path, name: str, model: str, seconds: float) -> None:
+def encode(
+    work: Path, cache: Path, name: str, model: str, seconds: float, bfloat16: bool = False
+) -> None:
     """Encodes what the cache lacks, for at most so many seconds."""
     cache.mkdir(parents=True, exist_ok=True)
     known = load(cache, name)[0]
     fit = (text for text in texts(work) if name == "e5" or not is_korean(text))
     wanted = [text for text in fit if text not in known]
     log(f"{len(known)} texts known, {len(wanted)} to encode")
-    run = encoder(name, model)
+    run = encoder(name, model, bfloat16)
     begun = time.monotonic()
     for begin in range(0, len(wanted), CHUNK):
         batch = wanted[begin : begin + CHUNK]
@@ -118,8 +126,16 @@ def main() -> None:
     parser.add_argument("--teacher", choices=("e5", "minilm"), required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after this long")
+    parser.add_argument("--bfloat16", action="store_true", help="faster where the processor has it")
     options = parser.parse_args()
-    encode(options.work, options.cache, options.teacher, options.model, options.seconds)
+    encode(
+        options.work,
+        options.cache,
+        options.teacher,
+        options.model,
+        options.seconds,
+        options.bfloat16,
+    )
 
 
 if __name__ == "__main__":

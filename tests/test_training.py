@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr  # type: ignore[import-untyped]
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 from training import export, prepare, sources, tokenizer
@@ -22,7 +23,7 @@ from training.evaluate import on_dev
 from training.groups import read_groups, read_rows
 from training.teacher import encode, is_korean, load
 from training.teacher import texts as to_teach
-from training.train import Recipe, Teacher, Trainer
+from training.train import Recipe, Teacher, Trainer, model_before, ordered
 from training.tune import Tuning, tune
 from training.vectors import Rows, embed
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
@@ -85,8 +86,12 @@ def toy_data(data: Path) -> None:
     write(data / "news/articles-2.jsonl", articles[:3])
     write(data / "news/held-out.jsonl", articles[-10:])
     write(data / "news/similar-held-out.jsonl", [{"never": "read"}])
-    row = {"ko": pairs[0][0], "en": pairs[0][1], "same": [pairs[0][0][:-1], pairs[1][0]]}
-    write(data / "news/similar.jsonl", [row])
+    rows = [
+        {"ko": ko, "en": en, "same": [ko[:-1], f"또 {ko}"], "close": [ko.replace("이 ", "도 ")],
+         "related": f"{ko[:3]} 이야기", "not": pairs[place + 30][0]}
+        for place, (ko, en) in enumerate(pairs[:30])
+    ]  # fmt: skip
+    write(data / "news/similar.jsonl", rows)
     written = "".join(f"{ko}\t{en}\n" for ko, en in pairs[1200:1220])
     (data / "news/parallel-1.tsv").write_text(written, encoding="utf-8")
     lines = "".join(f"{ko}\t{en}\t{ko} 일; {ko}라는 것; 그 {ko}\n" for ko, en in WORDS)
@@ -151,7 +156,7 @@ def test_nothing_is_held_out_when_asked_for_nothing(tmp_path: Path) -> None:
 
 def test_what_is_written_beside_the_articles_is_trained_on(toy: tuple[Path, Path]) -> None:
     groups = read_groups(toy[0])
-    assert len(groups["similar"]) == 4
+    assert len(groups["similar"]) == 30 * 4
     assert len(groups["news_title"]) == 33 * 3
     alone = toy[0].parent / "data" / "news" / "parallel-1.tsv"
     ko, en = alone.read_text(encoding="utf-8").splitlines()[0].split("\t")
@@ -244,11 +249,55 @@ def test_a_korean_text_is_taught_by_its_translation(toy: tuple[Path, Path]) -> N
     work, cache = toy
     groups = read_groups(work)
     core = [text for pair in groups["general"] for text in pair]
-    teacher = Teacher(cache, groups, core, dimensions=24)
+    teacher = Teacher(cache, groups, core, replace(RECIPE, dimensions=24))
     assert np.allclose(np.linalg.norm(teacher.vectors, axis=1), 1, atol=1e-4)
     ko, en = zip(*groups["dictionary"], strict=True)
     words, translations = (teacher.vectors[teacher.rows(side)] for side in (ko, en))
     assert ((words @ translations.T).argmax(1) == range(len(ko))).all()
+
+
+def test_a_run_goes_on_from_the_model_before(toy: tuple[Path, Path], tmp_path: Path) -> None:
+    work, cache = toy
+    trained = Tokenizer.from_file(str(work / "tokenizer.json"))
+    asked = [ko for ko, _ in read_groups(work)["general"][:60]]
+    export.export(run(toy, "base").astype(np.float32), work / "tokenizer.json", tmp_path / "model")
+    old = embed(export.read_model(tmp_path / "model")[1], trained, asked)
+    going_on = Trainer(*toy, "next", RECIPE, tmp_path / "model")
+    new = embed(going_on.matrix.data.numpy(), trained, asked)
+    assert np.abs(old @ old.T - new @ new.T).max() < 1e-4  # turned, not changed
+    taught = going_on.teacher.numpy()[[load(cache, "e5")[0][text] for text in asked]]
+    assert (new * taught).sum(1).mean() > (old * taught).sum(1).mean() + 0.2
+
+    (tmp_path / "other").mkdir()
+    prepare.write_rows(tmp_path / "other/groups/a.jsonl", [["시장", "mayor"], ["도로", "road"]] * 9)
+    tokenizer.train(tmp_path / "other", 60, seed=0)
+    strange = Tokenizer.from_file(str(tmp_path / "other/tokenizer.json"))
+    with pytest.raises(ValueError, match="has another tokenizer"):
+        model_before(tmp_path / "model", strange)
+
+
+def test_the_order_of_graded_pairs_is_lost_on_no_one() -> None:
+    grades = torch.tensor([1.0, 0.3, 0.3, 0.05])
+    right, wrong = torch.tensor([9.0, 5.0, 4.0, 1.0]), torch.tensor([1.0, 4.0, 5.0, 9.0])
+    pairs = [(i, j) for i in range(4) for j in range(4) if grades[i] < grades[j]]
+    for scores in (right, wrong):
+        wanted = np.log1p(np.mean([np.exp(float(scores[i] - scores[j])) for i, j in pairs]))
+        assert float(ordered(scores, grades)) == pytest.approx(wanted, rel=1e-5)
+    assert float(ordered(right, grades)) < 0.1 < 4 < float(ordered(wrong, grades))
+    assert float(ordered(right, torch.ones(4))) == 0
+
+
+def test_graded_pairs_are_put_in_order(toy: tuple[Path, Path]) -> None:
+    trained = Tokenizer.from_file(str(toy[0] / "tokenizer.json"))
+    rows = read_rows(toy[0] / "graded.jsonl")
+    left, right, grades = (list(side) for side in zip(*rows, strict=True))
+    order = []
+    for weight in (0.0, 3.0):
+        recipe = replace(RECIPE, steps=40, graded=weight)
+        matrix = run(toy, f"graded-{weight}", recipe).astype(np.float32)
+        scores = (embed(matrix, trained, left) * embed(matrix, trained, right)).sum(1)
+        order.append(spearmanr(scores, grades).statistic)
+    assert order[1] > order[0] + 0.05
 
 
 def test_marks_stand_before_latin_words_only(toy: tuple[Path, Path]) -> None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr  # type: ignore[import-untyped]
 
 from training.groups import read_rows
-from training.sources import Pair
+from training.sources import GRADES, Pair, graded
 from training.vectors import Floats, embed
 
 Embed = Callable[[Sequence[str]], Floats]
@@ -72,8 +72,6 @@ def summary(hits: dict[str, list[tuple[bool, bool, bool]]]) -> Scores:
     return found
 
 
-GRADES = {"same": 1.0, "close": 0.65, "related": 0.3, "not": 0.05}
-"""What a sentence is to the first of its row in similar-held-out.jsonl, as a number."""
 HELD_OUT = Path(__file__).parent / "news" / "similar-held-out.jsonl"
 
 
@@ -83,18 +81,12 @@ def similarity(run: Embed, rows: Sequence[dict[str, Any]]) -> Scores:
     "close" shares most words and differs in the point, "not" shares words alone: a mean of words
     is led astray by both, so this is harder than a usual test.
     """
-    left, right, grade = [], [], []
-    for row in rows:
-        for name, value in GRADES.items():
-            for other in [row[name]] if isinstance(row[name], str) else row[name]:
-                left.append(row["ko"])
-                right.append(other)
-                grade.append(value)
-    scores, gold = (run(left) * run(right)).sum(1), np.array(grade)
-    plain = gold != GRADES["close"]
+    left, right, gold = map(list, zip(*graded(rows), strict=True))
+    scores = (run(left) * run(right)).sum(1)
+    plain = np.array(gold) != GRADES["close"]
     return {
         "sts": float(spearmanr(scores, gold).statistic),
-        "sts_without_close": float(spearmanr(scores[plain], gold[plain]).statistic),
+        "sts_without_close": float(spearmanr(scores[plain], np.array(gold)[plain]).statistic),
     }
 
 

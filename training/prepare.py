@@ -241,7 +241,7 @@ def dev_rows(data: Path) -> dict[str, list[Any]]:
 
 
 def prepare(data: Path, work: Path, hold: bool, seed: int, news: Path = NEWS) -> None:
-    """Writes groups/, lessons/ and dev-*.jsonl, which are empty where nothing is to be held out."""
+    """Writes groups/, lessons/, graded.jsonl and dev-*.jsonl; the last are empty where nothing is to be held out."""
     rng = random.Random(seed)
     articles, dev = sources.articles(news, hold)
     groups = public_groups(data, news, rng, hold) | news_groups(articles)
@@ -257,6 +257,8 @@ def prepare(data: Path, work: Path, hold: bool, seed: int, news: Path = NEWS) ->
     log(f"{len(articles)} articles")
     for language, texts in lessons(data, hold).items():
         log(f"{write_rows(work / 'lessons' / f'{language}.jsonl', texts)} single {language} texts")
+    pairs = sources.graded(sources.similar(news))
+    log(f"{write_rows(work / 'graded.jsonl', pairs)} graded pairs")
     write_rows(work / "dev-news.jsonl", dev)
     counts = {
         name: write_rows(work / f"dev-{name}.jsonl", rows if hold else [])

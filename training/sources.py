@@ -11,7 +11,7 @@ import json
 import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,8 +141,22 @@ def written_pairs(news: Path) -> list[Pair]:
     return found
 
 
+GRADES = {"same": 1.0, "close": 0.65, "related": 0.3, "not": 0.05}
+"""What a sentence is to the first of its row in similar*.jsonl, as a number."""
+
+
+def graded(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str, float]]:
+    """Pairs of Korean sentences of rows of similar*.jsonl, with their grade."""
+    return [
+        (row["ko"], other, grade)
+        for row in rows
+        for name, grade in GRADES.items()
+        for other in ([row[name]] if isinstance(row[name], str) else row[name])
+    ]
+
+
 def similar(news: Path) -> list[dict[str, Any]]:
-    """Rows of similar*.jsonl: `ko`, its translation `en`, and sentences that say the `same`."""
+    """Rows of similar*.jsonl: `ko`, its translation `en`, and sentences by what they are to it."""
     paths = sorted(news.glob("similar*.jsonl"))
     return [row for path in paths if "held-out" not in path.name for row in rows(path)]
 

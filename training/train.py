@@ -1,7 +1,8 @@
 """Trains the matrix: WORK/runs/NAME.npy.
 
-usage: python -m training.train --work WORK --cache CACHE --run NAME [--steps 1500]
+usage: python -m training.train --work WORK --cache CACHE --run NAME [--before MODEL] [--steps 600]
 
+With --before the run goes on from an exported model of the same tokenizer, which is its third teacher as well.
 Interrupted, the same command goes on from WORK/runs/NAME.checkpoint.pt.
 """
 
@@ -11,8 +12,9 @@ import argparse
 import json
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ import torch.nn.functional as F  # noqa: N812
 from tokenizers import Tokenizer
 
 from training.evaluate import on_dev
+from training.export import read_model
 from training.groups import read_groups, read_rows
 from training.sources import log
 from training.teacher import is_korean, load, pieces
@@ -90,12 +93,21 @@ class Recipe:
     """At most so many pieces a batch, so that batches of passages are smaller."""
     sif: float = 1e-3
     """Start: a piece of probability p is scaled by sif / (sif + p) (Arora et al. 2017)."""
+    english: float = 1.0
+    """Weight of "minilm" beside "e5" in the teacher's vectors."""
+    before: float = 2.0
+    """Weight of the model before beside "e5", where the run goes on from one."""
+    size: float = 3.0
+    """Root mean square of the numbers of the model before as a start: Adam's steps do not depend on it."""
     distil: float = 2.0
     distil_batch: int = 1024
     soft: float = 1.0
     """Weight of the teacher's opinion on who answers whom in a batch of pairs."""
     soft_scale: float = 40.0
     """The teacher's cosines are multiplied by it before the softmax."""
+    graded: float = 0.3
+    """Weight of the order of graded pairs of similar sentences."""
+    graded_batch: int = 1024
     drop: float = 0.35
     """Share of texts of which words are dropped."""
     seed: int = 0
@@ -137,8 +149,9 @@ def numbered(groups: dict[str, list[tuple[str, str]]], tokenizer: Tokenizer) -> 
 
 
 class Teacher:
-    """Two teachers side by side, reduced by PCA to `dimensions`: unit vectors of all texts of "e5".
+    """Teachers side by side, reduced by PCA to `recipe.dimensions`: unit vectors of all texts of "e5".
 
+    before: embeds texts as the model before does, the third teacher where there is one.
     "minilm" knows English alone. A Korean text takes its vector of the translation; what has none,
     a linear map of the vector of "e5", fitted (ridge regression) where both are known.
     """
@@ -148,7 +161,8 @@ class Teacher:
         cache: Path,
         groups: dict[str, list[tuple[str, str]]],
         core: Sequence[str],
-        dimensions: int,
+        recipe: Recipe,
+        before: Callable[[Sequence[str]], Floats] | None = None,
     ) -> None:
         self.index, own = load(cache, "e5")
         english, vectors = load(cache, "minilm")
@@ -173,13 +187,17 @@ class Teacher:
         fitted = np.linalg.solve(ridge, padded[known].T @ second[known])
         second[~known] = unit(padded[~known] @ fitted)
         second -= second.mean(0)
-        both = np.hstack([part / np.sqrt((part**2).sum(1).mean()) for part in (first, second)])
+        parts = [(first, 1.0), (second, recipe.english)]
+        if before:
+            third = before(list(self.index))
+            parts.append((third - third.mean(0), recipe.before))
+        both = np.hstack([part * (w / np.sqrt((part**2).sum(1).mean())) for part, w in parts])
         rows = [self.index[text] for text in core if text in self.index]
         both -= both[rows].mean(0)
         some = both[rows][:: max(1, len(rows) // 40_000)]
         sizes, axes = np.linalg.eigh(some.T @ some)
-        self.vectors = unit(both @ axes[:, ::-1][:, :dimensions])
-        kept = float(sizes[-dimensions:].sum() / sizes.sum())
+        self.vectors = unit(both @ axes[:, ::-1][:, : recipe.dimensions])
+        kept = float(sizes[-recipe.dimensions :].sum() / sizes.sum())
         log(f"teachers: {len(first)} texts, {known.mean():.2f} known to both, {kept:.2f} kept")
 
     def rows(self, texts: Sequence[str]) -> Ints:
@@ -221,6 +239,24 @@ def start(tokenizer: Tokenizer, teacher: Teacher, counts: Ints, recipe: Recipe) 
     return found
 
 
+def model_before(folder: Path, tokenizer: Tokenizer) -> Floats:
+    """Matrix of an exported model; ValueError where its tokenizer is another."""
+    own, matrix = read_model(folder)
+    if own.get_vocab() != tokenizer.get_vocab():
+        raise ValueError(f"{folder} has another tokenizer: copy its tokenizer.json to WORK")
+    return matrix
+
+
+def turned(matrix: Floats, tokenizer: Tokenizer, teacher: Teacher, recipe: Recipe) -> Floats:
+    """The model before as first vectors, turned to the teacher (Schönemann 1966: no cosine changes)."""
+    texts = list(teacher.index)
+    some = texts[:: max(1, len(texts) // 60_000)]
+    mine, wanted = embed(matrix, tokenizer, some), teacher.vectors[teacher.rows(some)]
+    left, _, right = np.linalg.svd(mine.T @ wanted)
+    found: Floats = matrix @ (left @ right)
+    return found * np.float32(recipe.size / np.sqrt((found**2).mean()))
+
+
 def duplicates(left: Ints, right: Ints) -> torch.Tensor:
     """Which pairs of a batch, given by the numbers of their texts, are no negatives of each other."""
     same = (left[:, None] == left) | (right[:, None] == right) | (left[:, None] == right)
@@ -235,10 +271,19 @@ def contrastive(scores: torch.Tensor, same: torch.Tensor) -> torch.Tensor:
     return (F.cross_entropy(masked, wanted) + F.cross_entropy(masked.T, wanted)) / 2
 
 
+def ordered(scores: torch.Tensor, grades: torch.Tensor) -> torch.Tensor:
+    """CoSENT (Su 2022, kexue.fm/archives/8847), its sum a mean: no pair above one of a higher grade."""
+    wrong = scores[:, None] - scores[None]
+    wrong = wrong[grades[:, None] < grades[None]]
+    return F.softplus(torch.logsumexp(wrong, 0) - np.log(max(1, len(wrong))))
+
+
 class Trainer:
     """A run: data, matrix, optimiser, and its checkpoint."""
 
-    def __init__(self, work: Path, cache: Path, run: str, recipe: Recipe) -> None:
+    def __init__(
+        self, work: Path, cache: Path, run: str, recipe: Recipe, before: Path | None = None
+    ) -> None:
         self.recipe = recipe
         torch.set_num_threads(recipe.threads)
         torch.manual_seed(recipe.seed)
@@ -260,7 +305,17 @@ class Trainer:
         )
         core = [t for name in SENTENCES for pair in texts.get(name, ()) for t in pair]
         single = read_rows(work / "lessons" / "ko.jsonl")
-        teacher = Teacher(cache, texts, core + single, recipe.dimensions)
+        if before:
+            matrix = model_before(before, tokenizer)
+            known = partial(embed, matrix, tokenizer)
+            teacher = Teacher(cache, texts, core + single, recipe, known)
+            first = turned(matrix, tokenizer, teacher, recipe)
+        else:
+            teacher = Teacher(cache, texts, core + single, recipe)
+            first = start(tokenizer, teacher, np.asarray(counts), recipe)
+        rows = read_rows(work / "graded.jsonl")
+        self.graded = [Rows.of(tokenizer, [row[side] for row in rows]) for side in (0, 1)]
+        self.grades = np.array([row[2] for row in rows], np.float32)
         self.lessons = lessons(texts, single, teacher, tokenizer)
         self.known = {
             name: np.stack([teacher.rows([pair[side] for pair in texts[name]]) for side in (0, 1)])
@@ -269,7 +324,6 @@ class Trainer:
         self.teacher = torch.from_numpy(teacher.vectors)
         share = np.array([weight for weight, _ in self.lessons])
         self.lesson_share = share / share.sum()
-        first = start(tokenizer, teacher, np.asarray(counts), recipe)
         self.matrix = torch.nn.Parameter(torch.from_numpy(first))
         self.optimiser = torch.optim.Adam(
             [self.matrix], lr=recipe.rate, betas=(0.9, 0.99), fused=True
@@ -355,6 +409,13 @@ class Trainer:
         there = F.cross_entropy(scores, wished.softmax(1))
         return (there + F.cross_entropy(scores.T, wished.T.softmax(1))) / 2
 
+    def graded_loss(self) -> torch.Tensor:
+        """How far a batch of graded pairs is out of order."""
+        size = min(self.recipe.graded_batch, len(self.grades))
+        chosen = self.rng.choice(len(self.grades), size, replace=False)
+        x, y = (F.normalize(self.embed(side.take(chosen))) for side in self.graded)
+        return ordered(self.recipe.scale * (x * y).sum(1), torch.from_numpy(self.grades[chosen]))
+
     def distil_loss(self) -> torch.Tensor:
         """Pulls texts to the teacher's vectors, and away from those of other texts."""
         _, lesson = self.lessons[self.rng.choice(len(self.lessons), p=self.lesson_share)]
@@ -385,12 +446,16 @@ class Trainer:
                 taught = self.distil_loss() + self.distil_loss()
                 seen["distil"].append(float(taught.detach()))
                 loss = loss + recipe.distil * taught
+            if recipe.graded and self.step % 2 and len(self.grades):
+                ranked = self.graded_loss()
+                seen["graded"].append(float(ranked.detach()))
+                loss = loss + recipe.graded * ranked
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
             self.step += 1
             if self.step % 200 == 0:
-                shown = ("general", "news_cross", "dictionary", "subset_ko", "distil")
+                shown = ("general", "news_cross", "dictionary", "subset_ko", "distil", "graded")
                 means = " ".join(f"{n} {np.mean(seen[n]):.2f}" for n in shown if n in seen)
                 log(f"step {self.step}, {time.monotonic() - begun:.0f} s: {means}")
                 seen.clear()
@@ -408,12 +473,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--run", required=True)
+    parser.add_argument("--before", type=Path, metavar="MODEL", help="exported model to go on from")
     for field in fields(Recipe):
         kind = type(field.default)
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
     options = parser.parse_args()
     recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
-    trainer = Trainer(options.work, options.cache, options.run, recipe)
+    trainer = Trainer(options.work, options.cache, options.run, recipe, options.before)
     matrix = trainer.train()
     if not (options.work / "dev-news.jsonl").stat().st_size:
         return

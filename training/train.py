@@ -95,7 +95,7 @@ class Recipe:
     """Start: a piece of probability p is scaled by sif / (sif + p) (Arora et al. 2017)."""
     english: float = 1.0
     """Weight of "minilm" beside "e5" in the teacher's vectors."""
-    before: float = 2.0
+    third: float = 3.0
     """Weight of the model before beside "e5", where the run goes on from one."""
     size: float = 3.0
     """Root mean square of the numbers of the model before as a start: Adam's steps do not depend on it."""
@@ -190,7 +190,7 @@ class Teacher:
         parts = [(first, 1.0), (second, recipe.english)]
         if before:
             third = before(list(self.index))
-            parts.append((third - third.mean(0), recipe.before))
+            parts.append((third - third.mean(0), recipe.third))
         both = np.hstack([part * (w / np.sqrt((part**2).sum(1).mean())) for part, w in parts])
         rows = [self.index[text] for text in core if text in self.index]
         both -= both[rows].mean(0)
@@ -467,7 +467,7 @@ class Trainer:
         return matrix
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: an option for every field of Recipe."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
@@ -477,7 +477,7 @@ def main() -> None:
     for field in fields(Recipe):
         kind = type(field.default)
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
     trainer = Trainer(options.work, options.cache, options.run, recipe, options.before)
     matrix = trainer.train()

@@ -366,6 +366,17 @@ def test_an_export_is_one_model_by_every_way_of_loading(
     assert (rounded * light).sum(1).min() > 0.999
 
 
+def test_the_mean_of_runs_does_not_depend_on_how_each_lies_in_space(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    matrix = rng.standard_normal((50, 8)).astype(np.float32)
+    turn, _ = np.linalg.qr(rng.standard_normal((8, 8)))
+    (tmp_path / "runs").mkdir()
+    np.save(tmp_path / "runs/a.npy", matrix)
+    np.save(tmp_path / "runs/b.npy", 3 * matrix @ turn.astype(np.float32))
+    alone, both = export.mean(tmp_path, ["a"]), export.mean(tmp_path, ["a", "b"])
+    assert np.abs(alone - both).max() < 1e-4
+
+
 def test_means_and_thinning_on_rows_known_by_hand() -> None:
     rows = Rows(np.array([5, 6, 7, 8], np.int32), np.array([0, 1, 4]))
     assert rows.take(np.array([1, 0])).flat.tolist() == [6, 7, 8, 5]

@@ -2,8 +2,8 @@
 
 usage: python -m training.export --work WORK --run NAME [--run NAME ...] OUT
 
-Of several runs (same tokenizer, same start, other seeds) the mean is written: the runs' errors on
-pieces that are seldom seen differ, and what they agree on stays.
+Of several runs (same tokenizer, other seeds or weights) the mean is written: the runs' errors on pieces that
+are seldom seen differ, and what they agree on stays.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-from training.vectors import Floats
+from training.vectors import Floats, rotation
 
 
 def quantised(matrix: Floats) -> tuple[np.ndarray, np.ndarray]:
@@ -38,10 +38,10 @@ def read_model(folder: Path) -> tuple[Tokenizer, Floats]:
 
 
 def mean(work: Path, runs: Sequence[str]) -> Floats:
-    """The mean of the matrices of runs."""
-    found: Floats = np.mean(
-        [np.load(work / "runs" / f"{run}.npy").astype(np.float32) for run in runs], axis=0
-    )
+    """The mean of the matrices of runs, each turned to the first and of one size."""
+    read = [np.load(work / "runs" / f"{run}.npy").astype(np.float32) for run in runs]
+    alike = [matrix / np.sqrt((matrix**2).mean()) for matrix in read]
+    found: Floats = np.mean([m @ rotation(m, alike[0]) for m in alike], axis=0)
     return found
 
 

@@ -27,7 +27,7 @@ from training.export import read_model
 from training.groups import read_groups, read_rows
 from training.sources import log
 from training.teacher import is_korean, load, pieces
-from training.vectors import Floats, Ints, Rows, embed, unit
+from training.vectors import Floats, Ints, Rows, embed, rotation, unit
 
 SHARE = {
     "adobe": 3.0,
@@ -226,7 +226,7 @@ def lessons(
 def start(tokenizer: Tokenizer, teacher: Teacher, counts: Ints, recipe: Recipe) -> Floats:
     """First vectors: what the teacher makes of each piece alone, scaled down when frequent.
 
-    The same for every seed: only runs from one start can be averaged.
+    The same for every seed: a mean of runs is good because they share a start.
     """
     rng = np.random.default_rng(0)
     matrix = rng.standard_normal((tokenizer.get_vocab_size(), recipe.dimensions)) * 0.1
@@ -248,12 +248,11 @@ def model_before(folder: Path, tokenizer: Tokenizer) -> Floats:
 
 
 def turned(matrix: Floats, tokenizer: Tokenizer, teacher: Teacher, recipe: Recipe) -> Floats:
-    """The model before as first vectors, turned to the teacher (Schönemann 1966: no cosine changes)."""
+    """The model before as first vectors, turned to the teacher, which changes no cosine."""
     texts = list(teacher.index)
     some = texts[:: max(1, len(texts) // 60_000)]
     mine, wanted = embed(matrix, tokenizer, some), teacher.vectors[teacher.rows(some)]
-    left, _, right = np.linalg.svd(mine.T @ wanted)
-    found: Floats = matrix @ (left @ right)
+    found: Floats = matrix @ rotation(mine, wanted)
     return found * np.float32(recipe.size / np.sqrt((found**2).mean()))
 
 

@@ -59,6 +59,13 @@ def unit(vectors: Floats) -> Floats:
     return found
 
 
+def rotation(vectors: Floats, onto: Floats) -> Floats:
+    """Orthogonal matrix that brings `vectors` nearest to `onto`, row by row (Schönemann 1966)."""
+    left, _, right = np.linalg.svd(vectors.T @ onto)
+    found: Floats = (left @ right).astype(np.float32)
+    return found
+
+
 def embed(matrix: Floats, tokenizer: Tokenizer, texts: Sequence[str]) -> Floats:
     """Unit vectors of texts, with tokenizers and numpy alone."""
     rows = Rows.of(tokenizer, texts, longest=100_000)
